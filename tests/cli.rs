@@ -6,6 +6,8 @@
 
 #[path = "cli/addresses.rs"]
 mod addresses;
+#[path = "cli/masks.rs"]
+mod masks;
 #[path = "cli/providers.rs"]
 mod providers;
 
@@ -65,7 +67,8 @@ impl Place {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
         command.args(args).current_dir(self.0.path()).env_clear().env("APP_KEY", APP_KEY);
-        command.env("TIERWAY__SERVER__LISTEN", "127.0.0.1:0").stdin(Stdio::null());
+        command.env("TIERWAY__SERVER__LISTEN", "127.0.0.1:0").env("TIERWAY__TELEMETRY__METRICS", "open");
+        command.stdin(Stdio::null());
         command
     }
 
@@ -179,29 +182,59 @@ fn without_a_file_the_demo_answers_with_the_key_it_prints() {
     assert!(said.lines().take_while(|line| !line.starts_with('{')).all(|line| line.len() < 80), "{said}");
 }
 
+/// The printed commands that follow the line that begins with `after`, up to the one that begins with `before`.
+fn printed_commands(said: &str, after: &str, before: &str) -> String {
+    let lines = said.lines().skip_while(|line| !line.starts_with(after)).take_while(|line| !line.starts_with(before));
+    let commands = lines.filter(|line| ["export ", "curl ", "  -"].iter().any(|begin| line.starts_with(begin)));
+    commands.map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
-fn the_printed_curl_snippet_works_as_pasted() {
+fn the_printed_curl_snippets_work_as_pasted() {
     let place = Place::empty();
-    let mut child =
-        place.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut command = place.command(&["serve"]);
+    command.env_remove("TIERWAY__TELEMETRY__METRICS").stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
     let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
-    let mut pasted = String::new();
+    let mut said = String::new();
     for line in lines.by_ref().map(|line| line.expect("stderr is text")) {
-        if line.starts_with("# Or,") {
+        said.extend([&line, "\n"]);
+        if line.starts_with("Stop:") {
             break;
-        }
-        if line.starts_with("export ") || line.starts_with("curl ") || line.starts_with("  -") {
-            pasted.push_str(&line);
-            pasted.push('\n');
         }
     }
     let drained = std::thread::spawn(move || lines.count());
-    let output = Command::new("sh").arg("-c").arg(pasted.replace("curl ", "curl -sS ")).output().expect("sh runs");
+    let paste = |commands: String| {
+        let output =
+            Command::new("sh").arg("-c").arg(commands.replace("curl ", "curl -sS ")).output().expect("sh runs");
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let answer = paste(printed_commands(&said, "# Paste this", "# Or,"));
+    let commands = printed_commands(&said, "# Its metrics", "Stop:");
+    let refused = paste(commands.replace("Bearer $TIERWAY_ADMIN_TOKEN", "Bearer wrong"));
+    let metrics = paste(commands);
     let _ = Command::new("kill").arg(child.id().to_string()).status();
     child.wait().expect("it was started here");
     drained.join().expect("the reader does not panic");
-    let answer = text(&output.stdout);
-    assert!(answer.contains(r#""finish_reason":"stop""#), "{answer} {}", text(&output.stderr));
+    assert!(answer.contains(r#""finish_reason":"stop""#), "{answer}");
+    assert!(metrics.contains("tierway_build_info"), "{metrics}");
+    assert!(refused.contains("invalid_token") && !refused.contains("tierway_"), "{refused}");
+}
+
+#[test]
+fn as_many_files_may_be_open_as_the_process_may_ask_for() {
+    let place = Place::empty();
+    let command = place.command(&["serve"]);
+    let program = command.get_program().to_owned();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -S -n 100; exec \"$0\" serve"]).arg(program).current_dir(place.0.path()).env_clear();
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+    let running = Running::start(limited);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.child.id())).expect("it runs");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("Linux limits open files");
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "soft and hard: {line}");
+    assert_eq!(running.stop().0, Some(0));
 }
 
 #[test]

@@ -26,13 +26,24 @@ const ROUNDS_PER_WINDOW: usize = 600;
 
 const NO_LIMITS: Limits = Limits { requests_per_minute: None, tokens_per_minute: None, max_concurrent: None };
 
-fn admit(counters: &dyn Counters, request: AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
+/// A request with its key.
+type KeyRequest = (KeyId, AdmissionRequest);
+
+/// Takes everything, or nothing at all.
+fn admit(counters: &dyn Counters, (key, request): KeyRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
     // Back ends over a network need a runtime; each thread of a test brings its own.
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     }
-    RUNTIME.with(|runtime| runtime.block_on(counters.admit(&request, now)))
+    let mut admission = counters.begin(key, &request.limits, now)?;
+    match RUNTIME.with(|runtime| runtime.block_on(counters.admit(&mut admission, request, now))) {
+        Ok(()) => Ok(admission),
+        Err(denied) => {
+            counters.settle(admission, None, now);
+            Err(denied)
+        }
+    }
 }
 
 fn requests(limit: u64) -> Limits {
@@ -49,19 +60,19 @@ fn id_of(name: &str) -> KeyId {
     IDS.lock().expect("no test panics while it holds the lock").id_of(&name.into())
 }
 
-fn request(key: &str, limits: Limits, tokens: u64) -> AdmissionRequest {
-    AdmissionRequest { key: id_of(key), limits, tokens }
+fn request(key: &str, limits: Limits, tokens: u64) -> KeyRequest {
+    (id_of(key), AdmissionRequest { limits, tokens })
 }
 
 /// Admits and settles at once.
-fn pass(counters: &dyn Counters, request: AdmissionRequest, now: Instant) -> Result<(), OverLimit> {
+fn pass(counters: &dyn Counters, request: KeyRequest, now: Instant) -> Result<(), OverLimit> {
     let admission = admit(counters, request, now).map_err(|denied| denied.over)?;
     counters.settle(admission, None, now);
     Ok(())
 }
 
 /// Passes until the limit is reached; a back end that never refuses fails here instead of hanging.
-fn use_up(counters: &dyn Counters, request: AdmissionRequest, now: Instant) {
+fn use_up(counters: &dyn Counters, request: KeyRequest, now: Instant) {
     let refused = (0..10_000).any(|_| pass(counters, request, now).is_err());
     assert!(refused, "{request:?} is never refused");
 }
@@ -184,6 +195,28 @@ fn the_wait_reported_is_the_wait_needed(counters: &dyn Counters) {
     counters.settle(slot, None, start);
 }
 
+/// As many refused requests count as requests, in a window of their own; whoever waits as told may ask again.
+fn refused_requests_have_a_limit_of_their_own(counters: &dyn Counters) {
+    let (start, key, limits) = (Clock.now(), id_of("refused"), requests(3));
+    for _ in 0..3 {
+        assert_eq!(counters.check_refused(key, &limits, start), Ok(()));
+        assert_eq!(counters.count_refused(key, &limits, start), Ok(()));
+    }
+    let now = start + Duration::from_millis(12_345);
+    let over = counters.check_refused(key, &limits, now).expect_err("three were refused");
+    let wait = WINDOW - Duration::from_millis(12_345);
+    assert_eq!(over, OverLimit { limit: LimitKind::Refused, ceiling: 3, retry_after: Some(wait) });
+    assert_eq!(counters.count_refused(key, &limits, now), Err(over), "a fourth is not counted");
+    use_up(counters, request("refused", limits, 1), now);
+    assert_eq!(counters.check_refused(key, &limits, now + wait), Ok(()), "admitted requests do not count");
+    for other in [id_of("not refused"), id_of("free")] {
+        assert_eq!(counters.check_refused(other, &limits, now), Ok(()));
+    }
+    for _ in 0..100 {
+        assert_eq!(counters.count_refused(id_of("free"), &NO_LIMITS, now), Ok(()), "there is no limit");
+    }
+}
+
 /// One key at its limit takes nothing of another's, nor of one without limits.
 fn another_key_is_untouched(counters: &dyn Counters) {
     let now = Clock.now();
@@ -289,7 +322,8 @@ macro_rules! contract {
             }
 
             contract!(@each $new => concurrency_is_never_above refused_takes_nothing the_wait_reported_is_the_wait_needed
-                another_key_is_untouched estimates_are_corrected a_reload_changes_limits settling_frees_one_slot);
+                another_key_is_untouched refused_requests_have_a_limit_of_their_own estimates_are_corrected
+                a_reload_changes_limits settling_frees_one_slot);
         }
     };
     (@each $new:expr => $($promise:ident)*) => {

@@ -17,7 +17,7 @@ use tierway::store::keyring::Keyring;
 use tierway::store::memory::MemoryLedger;
 use tierway::store::reports::Reports;
 use tierway::store::sqlite::{SqliteLedger, SqliteRegister, SqliteReports, WriterGuard};
-use tierway::store::{Ledger, LedgerStatus, Stores};
+use tierway::store::{Ledger, LedgerStatus, ReceiptRoom, Stores};
 
 /// A running gateway, its provider and its database.
 pub struct AdminGateway {
@@ -52,6 +52,7 @@ impl AdminGateway {
             lease_store: sqlite,
             keyring,
             reports: Some(Arc::new(SqliteReports::of(&path)) as Arc<dyn Reports>),
+            idempotency: None,
         };
         Self::with(memory, stores, folder, Some(writing)).await
     }
@@ -141,11 +142,13 @@ impl AdminGateway {
 
     /// A chat with `secret`: its status, and its request id.
     pub async fn chat(&self, secret: &str) -> (u16, String) {
+        self.chat_with(secret, crate::config::MODEL).await
+    }
+
+    /// The same with this model.
+    pub async fn chat_with(&self, secret: &str, model: &str) -> (u16, String) {
         let headers = format!("authorization: Bearer {secret}\r\n");
-        let body = format!(
-            r#"{{"model":"{}","messages":[{{"role":"user","content":"hi"}}],"max_tokens":10}}"#,
-            crate::config::MODEL
-        );
+        let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}],"max_tokens":10}}"#);
         let answer = send(&self.gateway, "POST", "/v1/chat/completions", &headers, Some(&body)).await;
         (answer.status, answer.header("x-request-id").expect("it has a name").to_owned())
     }
@@ -209,9 +212,13 @@ budget = { limit = "10.00", window = "day", zone = "Europe/Paris" }
 struct Both(Arc<MemoryLedger>, Arc<SqliteLedger>);
 
 impl Ledger for Both {
-    fn append(&self, receipt: &Arc<Receipt>) {
-        self.1.append(receipt);
-        self.0.append(receipt);
+    fn reserve(&self) -> Option<ReceiptRoom> {
+        self.1.reserve()
+    }
+
+    fn append(&self, receipt: &Arc<Receipt>, room: Option<ReceiptRoom>) {
+        self.1.append(receipt, room);
+        self.0.append(receipt, None);
     }
 
     fn status(&self) -> LedgerStatus {

@@ -21,6 +21,9 @@ const NOBODY: [&str; 6] = [
     "Bearer twm_canary_metrics_token",
 ];
 
+/// A deployment of the gateway, as it is written in a path.
+const DEPLOYMENT: &str = "eu%2Forg%2Fmodel";
+
 /// A gateway in which the example of every operation can be run.
 async fn with_examples() -> (AdminGateway, String) {
     let admin = AdminGateway::start().await;
@@ -33,7 +36,11 @@ async fn with_examples() -> (AdminGateway, String) {
 
 /// A name that exists.
 fn name<'a>(operation: &Described, request: &'a str) -> &'a str {
-    if operation.path.contains("request_id") { request } else { "k" }
+    match &*operation.path {
+        path if path.contains("request_id") => request,
+        path if path.contains("deployments") => DEPLOYMENT,
+        _ => "k",
+    }
 }
 
 #[tokio::test]

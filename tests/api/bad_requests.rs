@@ -368,12 +368,19 @@ async fn health_needs_no_key() {
 }
 
 #[tokio::test]
-async fn metrics_are_open_until_a_token_is_set() {
-    let (gateway, _provider) = gateway().await;
-    let open = raw(&gateway, "GET /metrics HTTP/1.1\r\n", b"").await;
+async fn metrics_need_a_token_unless_they_are_open() {
+    let (opened, _provider) = with(|config| config.telemetry("metrics = \"open\"")).await;
+    let open = raw(&opened, "GET /metrics HTTP/1.1\r\n", b"").await;
     assert_eq!(open.status, 200);
     assert!(open.text().contains("tierway_build_info"), "{}", open.text());
     assert!(open.header("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
+
+    let (gateway, _provider) = gateway().await;
+    let ask = async |token: &str| {
+        raw(&gateway, &format!("GET /metrics HTTP/1.1\r\nauthorization: Bearer {token}\r\n"), b"").await.status
+    };
+    assert_eq!(raw(&gateway, "GET /metrics HTTP/1.1\r\n", b"").await.status, 401);
+    assert_eq!((ask(ADMIN_TOKEN).await, ask(KEY).await), (200, 401), "without a token of its own");
 
     let (gateway, _provider) = with(|config| config.telemetry("metrics_token = \"env:OTHER_KEY\"")).await;
     let check = async |token: &str, status: u16| {

@@ -10,7 +10,7 @@
 
 use crate::support::client::Response;
 use crate::support::gateway::{KEY, OTHER_KEY, provider_table};
-use crate::support::{Fault, Script, ScriptedProvider, TestClients, TestGateway, TestRequest, chat};
+use crate::support::{Fault, Gate, Script, ScriptedProvider, TestClients, TestGateway, TestRequest, chat};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,6 +72,34 @@ async fn what_every_provider_refuses_alike_lets_nothing_rest() {
         assert_eq!(providers.iter().map(ScriptedProvider::attempts).collect::<Vec<_>>(), [5, 5], "{status}");
         assert_eq!(gateway.sum("tierway_breaker_transitions_total"), 0, "{status}");
     }
+}
+
+#[tokio::test]
+async fn an_outage_that_one_team_saw_alone_keeps_no_request_of_others_waiting_for_a_probe() {
+    let provoked = Provoked::of("500", refusal(500), Reads::Failed);
+    let (gateway, providers) = Row { provoked: provoked.clone(), deployments: 1, keys: Keys::Two }.start().await;
+    while gateway.transitions("r0/small", r#"reason="consecutive",to="open""#) == 0.0 {
+        request(0).with_member(MARKED).send_to(&gateway).await;
+    }
+    // The others' first answers take long, and all are asked for at the same time: more than one trial each 100 ms
+    // could bring about while a request waits.
+    let (others, gate) = (60, Gate::new());
+    let (failure, slow) = (provoked.script, chat(Default::default()).wait_before_headers(&gate));
+    providers[0].answers(Script::by(move |request| {
+        let marked = memchr::memmem::find(&request.body, MARK.as_bytes()).is_some();
+        if marked { failure.clone() } else { slow.clone() }
+    }));
+    let mut asking = JoinSet::new();
+    for _ in 0..others {
+        let mut client = gateway.connect().await;
+        asking.spawn(async move {
+            TestRequest::chat("small").with_key(OTHER_KEY).send(&mut client).await;
+            client.response().await.chat_text()
+        });
+    }
+    gate.reached(others).await;
+    gate.open();
+    assert!(asking.join_all().await.into_iter().all(|answer| answer.as_deref() == Ok("Hello")));
 }
 
 /// All rows with this number of deployments.

@@ -285,3 +285,100 @@ async fn a_full_deployment_is_skipped_and_a_request_without_capacity_is_refused(
     gateway.receipts(6).await;
     assert_eq!(TestRequest::chat("small").send_to(&gateway).await.deployment(), "first/small", "slots are released");
 }
+
+/// Requests that are refused whenever they are sent, with what is read of each.
+fn refusals() -> Vec<(TestRequest, u16)> {
+    vec![
+        (TestRequest::new("/v1/chat/completions", "{"), 400),
+        (TestRequest::new("/v1/chat/completions", r#"{"model": 1}"#), 400),
+        (TestRequest::chat("small").header("x-tierway-deadline-ms", "soon"), 400),
+        (TestRequest::new("/v1/embeddings", r#"{"model":"small","input":"x"}"#), 400),
+        (TestRequest::chat("other"), 403),
+        (TestRequest::chat("unknown"), 404),
+        (TestRequest::new("/v1/no/such/path", "{}"), 404),
+        (TestRequest::new("/v1/chat/completions", " ".repeat(64 * 1024)), 413),
+        (TestRequest::chat("small").header("content-encoding", "lzma"), 415),
+    ]
+}
+
+/// A gateway with a limit of requests, which refuses each of [`refusals`].
+async fn refusing(requests: usize) -> (TestGateway, ScriptedProvider) {
+    let provider = ScriptedProvider::start("p").await;
+    let config = format!(
+        r#"{}
+        [server]
+        max_body = "32KiB"
+        [models.small]
+        endpoints = ["chat"]
+        deployments = [{{ provider = "p" }}]
+        [models.other]
+        deployments = [{{ provider = "p" }}]
+        [policies.limited]
+        models = ["small"]
+        requests_per_minute = {requests}
+        [[keys]]
+        name   = "one"
+        policy = "limited"
+        secret = "env:TEST_KEY"
+        [[keys]]
+        name   = "other"
+        policy = "limited"
+        secret = "env:OTHER_KEY"
+        "#,
+        provider_table("p", &provider, "east")
+    );
+    (TestGateway::start(&config).await, provider)
+}
+
+#[tokio::test]
+async fn as_many_requests_are_refused_as_a_minute_allows_and_then_none_is_read() {
+    let (gateway, provider) = refusing(9).await;
+    for (request, status) in refusals() {
+        assert_eq!(request.send_to(&gateway).await.status, status, "{}", request.body());
+    }
+    // Neither the body nor the end of it is sent, and the answer comes all the same.
+    let mut client = gateway.connect().await;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {KEY}\r\ncontent-length: 90\r\n\r\n"
+    );
+    client.send(head).await;
+    let answer = client.response().await;
+    assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
+    assert!(answer.text().contains("9 refused requests a minute"), "{}", answer.text());
+    let wait = answer.retry_after();
+    assert!(wait <= MINUTE && wait > MINUTE / 2, "{wait:?}");
+    assert_eq!(gateway.get("/v1/models").await.status, 429);
+    assert_eq!(provider.attempts(), 0);
+    assert_eq!(gateway.metric(r#"tierway_limit_refusals_total{limit="refused_per_minute",policy="limited"}"#), 1.0);
+    let other = TestRequest::chat("small").with_key(OTHER_KEY).send_to(&gateway).await;
+    assert_eq!((other.chat_text().as_deref(), limit_and_remaining(&other, "requests")), (Ok("Hello"), (9, 8)));
+}
+
+#[tokio::test]
+async fn a_model_that_is_asked_for_by_its_path_and_not_found_is_a_refusal_too() {
+    let (gateway, _provider) = refusing(2).await;
+    for status in [404, 404, 429] {
+        assert_eq!(gateway.get("/v1/models/unknown").await.status, status);
+    }
+    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.status, 429);
+}
+
+#[tokio::test]
+async fn neither_a_limit_nor_a_providers_own_refusal_counts_among_the_refused() {
+    let (gateway, provider) = refusing(3).await;
+    provider.answers(Script::status(400).body("no"));
+    for status in [400, 400, 400, 429, 429, 429, 429] {
+        assert_eq!(TestRequest::chat("small").send_to(&gateway).await.status, status);
+    }
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
+    assert!(answer.text().contains("This key's limit is 3 requests a minute"), "{}", answer.text());
+    assert_eq!(TestRequest::chat("unknown").send_to(&gateway).await.status, 404, "nothing was refused so far");
+}
+
+#[tokio::test]
+async fn at_the_same_time_no_more_are_refused_than_a_minute_allows() {
+    let (gateway, _provider) = refusing(10).await;
+    let answers = ConcurrentRequests::send(CONNECTIONS, &gateway, &TestRequest::chat("unknown")).answers().await;
+    let not_found = answers.iter().filter(|answer| answer.status == 404).count();
+    assert_eq!((not_found, answers.iter().filter(|answer| answer.status == 429).count()), (10, CONNECTIONS - 10));
+}

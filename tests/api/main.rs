@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_methods)]
 
 mod additions;
+mod ambiguity;
+mod authority;
 mod bad_requests;
 mod base_urls;
 mod blame;
@@ -16,10 +18,14 @@ mod config;
 mod cors;
 mod credit;
 mod drain;
+mod echo;
 mod errors;
 mod failover;
 mod hedging;
+mod holds;
+mod idempotency;
 mod identity;
+mod ledger_room;
 mod limits;
 mod prices;
 mod provider_itself;

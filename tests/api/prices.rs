@@ -23,6 +23,7 @@ address = ["127.0.0.1:*"]
 [hosts.scripted.models]
 "small" = { context = 4096, max_output = 100, price = [{ input = "1", cached_input = "0.1", cache_write = "2", output = "2", per_1000_searches = "10", above = [{ tokens = 50, input = "3", output = "4" }] }] }
 "seeing" = { context = 100000, max_output = 10, image_tokens = { typical = 600, most = 1500 }, price = [{ input = "1", output = "2" }] }
+"tiered" = { context = 100000, max_output = 10, price = [{ input = "1", output = "2" }], variants = [{ when = "service_tier=priority", input = "2", output = "4" }] }
 "first" = { match = ["twin*"] }
 "second" = { match = ["*twin"] }
 "#;
@@ -77,10 +78,14 @@ fn loaded(text: String) -> Arc<Snapshot> {
     Arc::new(load(&source, &environment, &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false))))
 }
 
-/// A whole answer with this `usage`.
+/// A whole answer of `small` with this `usage`.
 fn answer(usage: &Value) -> Script {
+    answer_of("small", usage)
+}
+
+fn answer_of(model: &str, usage: &Value) -> Script {
     Script::status(200).json(&json!({
-        "id": "c", "object": "chat.completion", "created": 1, "model": "small", "usage": usage,
+        "id": "c", "object": "chat.completion", "created": 1, "model": model, "usage": usage,
         "choices": [{ "index": 0, "message": { "role": "assistant", "content": "Hi" }, "finish_reason": "stop" }],
     }))
 }
@@ -112,6 +117,32 @@ async fn a_catalogues_price_is_charged_with_its_classes_and_thresholds() {
 }
 
 #[tokio::test]
+async fn a_price_that_the_catalogue_has_for_a_member_is_held_and_charged_with_it() {
+    let provider = ScriptedProvider::start("eu").await;
+    let models = "[models.tiered]\ndeployments = [{ provider = \"eu\" }]";
+    let gateway = TestGateway::start_snapshot(compiled(&provider, models), 1).await;
+    provider.answers(answer_of("tiered", &json!({ "prompt_tokens": 40, "completion_tokens": 5 })));
+    for (tier, status, expected) in [
+        ("default", 200, 40 * 1_000 + 5 * 2_000),
+        ("priority", 200, 40 * 2_000 + 5 * 4_000),
+        // No price is known for it.
+        ("flex", 400, 0),
+    ] {
+        let before = gateway.ledger.count();
+        let response = gateway.chat(&format!(r#"{{"model":"tiered","service_tier":"{tier}","messages":[]}}"#)).await;
+        assert_eq!(response.status, status, "{tier}: {}", response.text());
+        let receipts = gateway.receipts(before + 1).await;
+        assert_eq!(receipts.last().expect("the request left one").cost.0, expected, "{tier}");
+    }
+    // A budget that one usual request fits into, and no other.
+    let limit = "0.0005";
+    let gateway = TestGateway::start_snapshot(configured(&provider, models, limit), 1).await;
+    let body = |tier: &str| format!(r#"{{"model":"tiered","service_tier":"{tier}","messages":[]}}"#);
+    assert_eq!(gateway.chat(&body("priority")).await.refusal(), (429, "insufficient_quota".into()));
+    assert_eq!(gateway.chat(&body("default")).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_catalogues_price_is_listed_and_its_age_is_a_metric() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start_snapshot(compiled(&provider, ""), 1).await;
@@ -125,7 +156,7 @@ async fn a_catalogues_price_is_listed_and_its_age_is_a_metric() {
         metrics.lines().find_map(|line| line.strip_prefix("tierway_price_age_days "))?.parse().ok()
     };
     let expected = gateway.app.relay.active_config().snapshot.catalogue.age_days(tierway::clock::Clock.unix_ms());
-    assert_eq!(days(gateway.get("/metrics").await.text()), Some(expected));
+    assert_eq!(days(&gateway.telemetry.metrics.render()), Some(expected));
 }
 
 #[tokio::test]

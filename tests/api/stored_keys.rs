@@ -58,9 +58,8 @@ async fn a_key_works_from_its_creation_until_it_is_disabled_or_expires() {
     assert_unknown_key(&send_with(&gateway, &secret).await);
     edit(&gateway, KeyEdit { expires: Some(None), ..KeyEdit::default() }).await;
     assert_eq!(send_with(&gateway, &secret).await.status, 200);
-    let receipts = gateway.receipts(5).await;
-    let names: Vec<_> = receipts.iter().map(|receipt| receipt.key.as_deref()).collect();
-    assert_eq!(names, [Some("app"), None, Some("app"), None, Some("app")]);
+    let receipts = gateway.receipts(3).await;
+    assert!(receipts.iter().all(|receipt| receipt.key.as_deref() == Some("app")), "{receipts:?}");
     let live = gateway.relay.active_config();
     let key = gateway.app.admin.key(&live.snapshot, "app").expect("it is there");
     assert_eq!(key.state, KeyState::Active);
@@ -137,7 +136,7 @@ async fn a_stored_teams_budget_binds_the_files_keys_too_and_changes_at_once() {
     assert_eq!(request.send_to(&gateway).await.status, 200);
     gateway.receipts(2).await;
     let message = budget_refusal(&request.send_to(&gateway).await);
-    assert!(message.starts_with("The budget of the team 'growth' has "), "{message}");
+    assert!(message.starts_with("The budget of this key's team has not the "), "{message}");
     let of_team = create_key(&gateway, NewKey { team: Some("growth".to_owned()), ..app() }).await;
     budget_refusal(&send_with(&gateway, &of_team).await);
     let more = TeamEdit { budget: Some(Some(budget_without_end(3 * worst_case(&request)))) };

@@ -17,16 +17,17 @@ enum RouteAccess {
     Open,
     /// Clients with a key.
     Key,
-    /// Operators, because these tests configure a metrics token.
+    /// Operators, and whoever has the metrics token.
     Token,
     /// Operators. Every path below `/admin`, known or not.
     Admin,
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 21] = [
+const ROUTES: [(&str, RouteAccess); 22] = [
     ("/admin/v1/credits", RouteAccess::Admin),
     ("/admin/v1/credits/grants", RouteAccess::Admin),
+    ("/admin/v1/deployments/{name}/resume", RouteAccess::Admin),
     ("/admin/v1/keys", RouteAccess::Admin),
     ("/admin/v1/keys/{name}", RouteAccess::Admin),
     ("/admin/v1/keys/{name}/rotate", RouteAccess::Admin),
@@ -48,7 +49,7 @@ const ROUTES: [(&str, RouteAccess); 21] = [
     ("/v1/models/{*id}", RouteAccess::Key),
 ];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
-const HOSTS: [&str; 5] = ["tests", "localhost", "127.0.0.1:1", "admin.internal", ""];
+const HOSTS: [&str; 4] = ["tests", "localhost", "127.0.0.1:1", "admin.internal"];
 /// Headers that are not a key.
 const NO_KEYS: [&str; 4] = [
     "",
@@ -71,7 +72,7 @@ fn spellings(path: &str) -> Vec<String> {
     vec![
         path.to_owned(),
         format!("{path}?key={KEY}"),
-        format!("http://elsewhere{path}"),
+        format!("http://HOST{path}"),
         encoded,
         format!("{dir}%{:02x}{}", name.as_bytes()[0], &name[1..]),
         format!("{path}/"),
@@ -133,7 +134,7 @@ async fn no_route_is_served_without_a_key() {
                 let mut statuses = BTreeMap::new();
                 for host in HOSTS {
                     for headers in if host == "tests" { &NO_KEYS[..] } else { &NO_KEYS[..1] } {
-                        let status = ask(&mut client, method, path, host, headers).await;
+                        let status = ask(&mut client, method, &path.replace("HOST", host), host, headers).await;
                         statuses.entry(status).or_insert((host, headers));
                         sent += 1;
                     }
@@ -143,7 +144,7 @@ async fn no_route_is_served_without_a_key() {
                 let open = access == RouteAccess::Open && spelling < 3 && matches!(method, "GET" | "HEAD");
                 let status = statuses.into_keys().next();
                 assert!(if open { status == Some(200) } else { matches!(status, Some(401 | 404 | 405)) }, "{case}");
-                let plain = path.strip_prefix("http://elsewhere").unwrap_or(path);
+                let plain = path.strip_prefix("http://HOST").unwrap_or(path);
                 // A doubled slash is forgiven to clients alone.
                 let beyond = plain.trim_start_matches('/').starts_with("v1/") || plain.starts_with("/admin/");
                 assert_eq!(status == Some(401), beyond || is_metrics(access, spelling, method), "{case}");
@@ -188,17 +189,45 @@ fn bent(path: &str) -> Vec<String> {
 async fn operators_routes_have_one_spelling() {
     let (gateway, provider) = gateway().await;
     let mut client = gateway.connect().await;
-    for (route, _) in ROUTES.iter().filter(|(_, access)| *access != RouteAccess::Key) {
-        for path in bent(&filled(route)) {
-            for secret in [ADMIN_TOKEN, KEY, OTHER_KEY] {
-                let bearer = format!("authorization: Bearer {secret}\r\n");
-                for method in ["GET", "POST", "DELETE", "OPTIONS"] {
-                    let status = ask(&mut client, method, &path, "tests", &bearer).await;
-                    assert!(matches!(status, 401 | 404 | 405), "{method} {path} with {secret}: {status}");
-                    assert!(status != 405 || path.contains("/models/"), "{method} {path} with {secret}: no route");
-                }
+    let routes = || ROUTES.iter().filter(|(_, access)| *access != RouteAccess::Key);
+    // One secret after the other: whoever presents ever new ones waits.
+    for secret in [ADMIN_TOKEN, KEY, OTHER_KEY] {
+        let bearer = format!("authorization: Bearer {secret}\r\n");
+        for path in routes().flat_map(|(route, _)| bent(&filled(route))) {
+            for method in ["GET", "POST", "DELETE", "OPTIONS"] {
+                let status = ask(&mut client, method, &path, "tests", &bearer).await;
+                assert!(matches!(status, 401 | 404 | 405), "{method} {path} with {secret}: {status}");
+                assert!(status != 405 || path.contains("/models/"), "{method} {path} with {secret}: no route");
             }
         }
+    }
+    assert_eq!(provider.attempts(), 0);
+}
+
+/// Whoever reads the request elsewhere could take the other key or the other host.
+#[tokio::test]
+async fn no_route_reads_two_keys_or_two_hosts() {
+    let (gateway, provider) = gateway().await;
+    let mut client = gateway.connect().await;
+    for (route, access) in ROUTES {
+        let path = filled(route);
+        for secret in [KEY, ADMIN_TOKEN, OTHER_KEY] {
+            for other in ["api-key: tw_other", "x-api-key: tw_other", "authorization: Bearer tw_other"] {
+                let both = format!("authorization: Bearer {secret}\r\n{other}\r\n");
+                let status = ask(&mut client, "GET", &path, "tests", &both).await;
+                let open = access == RouteAccess::Open;
+                assert_eq!(status, if open { 200 } else { 400 }, "{path} with {both}");
+            }
+            let bearer = format!("authorization: Bearer {secret}\r\n");
+            for hosts in ["a\r\nhost: b", "a, b", "a b"] {
+                assert_eq!(ask(&mut client, "GET", &path, hosts, &bearer).await, 400, "{path} for {hosts}");
+            }
+            let status = ask(&mut client, "GET", &format!("http://elsewhere{path}"), "tests", &bearer).await;
+            assert_eq!(status, 400, "{path} at two hosts");
+        }
+        client.send(format!("GET {path} HTTP/1.1\r\nauthorization: Bearer {KEY}\r\n\r\n")).await;
+        let is_health = access == RouteAccess::Open;
+        assert_eq!(client.response().await.status, if is_health { 200 } else { 400 }, "{path} without a host");
     }
     assert_eq!(provider.attempts(), 0);
 }

@@ -15,8 +15,10 @@ mod config;
 mod endless;
 mod floods;
 mod frames;
+mod guesses;
 mod hostile;
 mod machine;
+mod shares;
 mod slow;
 mod smuggling;
 #[allow(dead_code, unused_imports, reason = "shared with the API tests, which use all of it")]

@@ -284,26 +284,80 @@ async fn headers_are_well_formed_or_refused() {
         "x-stainless-authorization: a\r\n",
         "accept-encoding: gzip\r\n",
         "content-type: text/plain\r\ncontent-type: text/html\r\n",
-        "api-key: tw_other\r\nx-api-key: tw_other\r\n",
+        "proxy-authorization: Bearer tw_other\r\n",
     ] {
         bench.header(harmless, Served).await;
     }
     bench.header(&"x-many: a\r\n".repeat(200), RefusedLast(431)).await;
-    bench.header("authorization: Bearer tw_other\r\n", Refused(401)).await;
+    for name in ["authorization: Bearer", "api-key:", "x-api-key:", "X-Goog-Api-Key: bearer"] {
+        bench.header(&format!("{name} {KEY}\r\n"), Served).await;
+        bench.header(&format!("{name} tw_other\r\n"), Refused(400)).await;
+    }
     bench.header("x-tierway-no-fallback: true\r\nx-tierway-no-fallback: false\r\n", Refused(400)).await;
 }
 
 #[tokio::test]
-async fn the_host_header_changes_nothing() {
+async fn a_request_names_one_host_and_any_will_do() {
     let bench = Bench::start().await;
     let body = body();
     let length = body.len();
-    for hosts in
-        ["", "host: a\r\nhost: b\r\n", "host:\r\n", "host: evil:99999\r\n", "host: a b\r\n", "host: user@evil/x?y\r\n"]
-    {
+    let check = async |hosts: &str, expected: AttackResult| {
         let lines = format!("{hosts}content-length: {length}\r\n");
-        bench.post(&lines, &lines, &body, Served).await;
+        bench.post(&lines, &lines, &body, expected).await;
+    };
+    for host in ["evil", "127.0.0.1:1", "EVIL.example:443", "[::1]:8080", "evil:"] {
+        check(&format!("host: {host}\r\n"), Served).await;
     }
+    for hosts in [
+        "",
+        "host:\r\n",
+        "host: a\r\nhost: b\r\n",
+        "host: a\r\nHost: a\r\n",
+        "host: a, b\r\n",
+        "host: a,b\r\n",
+        "host: evil:99999\r\n",
+        "host: a b\r\n",
+        "host: user@evil/x?y\r\n",
+        "host: http://evil\r\n",
+        "x-forwarded-host: evil\r\n",
+    ] {
+        check(hosts, Refused(400)).await;
+    }
+    let url = async |authority: &str, host: &str, expected: AttackResult| {
+        let head = format!(
+            "POST http://{authority}/v1/chat/completions HTTP/1.1\r\n{host}authorization: {BEARER}\r\n\
+             content-length: {length}\r\n\r\n"
+        );
+        bench.attack(&head, &(head.clone() + &body), expected).await;
+    };
+    url("tests", "host: tests\r\n", Served).await;
+    url("tests:80", "host: TESTS\r\n", Served).await;
+    url("tests", "host: evil\r\n", Refused(400)).await;
+    url("tests:81", "host: tests\r\n", Refused(400)).await;
+    url("tests@evil", "host: tests\r\n", Refused(400)).await;
+    url("tests", "", Refused(400)).await;
+}
+
+#[tokio::test]
+async fn over_http_2_the_host_is_the_authority() {
+    let bench = Bench::start().await;
+    let mut client = bench.gateway.connect_h2().await;
+    let cases: [(&[&str], u16); 6] = [
+        (&[], 200),
+        (&["tests"], 200),
+        (&["TESTS:80"], 200),
+        (&["evil"], 400),
+        (&["tests", "tests"], 400),
+        (&["a b"], 400),
+    ];
+    for (hosts, expected) in cases {
+        let hosts = hosts.iter().map(|host| ("host", *host));
+        let headers: Vec<_> = hosts.chain([("authorization", BEARER)]).collect();
+        let mut answer = client.post("/v1/chat/completions", &headers, &body()).await.expect("an answer");
+        assert_eq!(answer.status, expected, "{headers:?}");
+        answer.rest().await;
+    }
+    assert_eq!(bench.provider.attempts(), 3);
 }
 
 #[tokio::test]
@@ -313,8 +367,7 @@ async fn a_target_is_the_path_it_is_or_nothing() {
         "POST /v1/chat/completions? HTTP/1.1",
         "POST /v1/chat/completions?model=x&api-version=/../ HTTP/1.1",
         "POST /v1/chat/completions#fragment HTTP/1.1",
-        "POST http://evil.example/v1/chat/completions HTTP/1.1",
-        "POST http://127.0.0.1:1/v1/chat/completions HTTP/1.1",
+        "POST http://tests/v1/chat/completions HTTP/1.1",
     ] {
         bench.line(same, Served).await;
     }
@@ -352,7 +405,8 @@ async fn a_target_is_the_path_it_is_or_nothing() {
     ] {
         bench.line(bad, RefusedLast(400)).await;
     }
-    bench.line("CONNECT 127.0.0.1:22 HTTP/1.1", Refused(404)).await;
+    bench.line("POST http://evil.example/v1/chat/completions HTTP/1.1", Refused(400)).await;
+    bench.line("CONNECT 127.0.0.1:22 HTTP/1.1", Refused(400)).await;
     bench.line("TRACE /v1/chat/completions HTTP/1.1", Refused(405)).await;
     bench.line("post /v1/chat/completions HTTP/1.1", Refused(405)).await;
 }

@@ -20,3 +20,4 @@ mod lifecycle;
 mod page;
 mod place;
 mod rotation;
+mod shown;

@@ -73,7 +73,13 @@ impl Place {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
-        command.args(args).current_dir(self.folder()).env_clear().env("APP_KEY", KEY).stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(self.folder())
+            .env_clear()
+            .env("APP_KEY", KEY)
+            .env("TIERWAY__TELEMETRY__METRICS", "open")
+            .stdin(Stdio::null());
         command
     }
 

@@ -345,6 +345,7 @@ impl<'w> Simulation<'w> {
             user: None,
             features: FeatureSet::default(),
             cost_facts: CostFacts::default(),
+            given: Vec::new(),
         };
         let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         let authorized = authorize(&table, &key, &call).ok()?;

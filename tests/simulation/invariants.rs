@@ -30,7 +30,7 @@ pub enum Invariant {
     /// At most one trial for each deployment and 100 ms, none before the provider's own time, and further ones of a
     /// request within their budget.
     TrialRate,
-    /// One attempt at a time asks a silent deployment.
+    /// One attempt at a time asks a silent deployment, and beside one of the team that alone waits, one of another team.
     OneAsker,
     /// No request gets more than one attempt beside another, and never has more than two in flight.
     OneRescue,
@@ -243,8 +243,8 @@ struct DeploymentRecord {
     last_trial: Option<Duration>,
     /// Until when its provider asked to be left alone.
     stated_until: Duration,
-    /// The attempt that asks it while it is silent, and since when.
-    asker: Option<(AttemptId, Duration)>,
+    /// The attempt that asks it while it is silent, since when, and whether it does so beside another team's.
+    asker: Option<(AttemptId, Duration, bool)>,
     /// Failures that count against it, with the client; those since the last good end, and of the last 30 s.
     bad: Vec<(Duration, usize, AttemptId)>,
     /// Connections refused since its last good end, or within 30 s.
@@ -484,7 +484,7 @@ impl<'w> Checker<'w> {
         let place = &mut self.places[sent.place];
         place.in_flight -= 1;
         place.waiting.retain(|(id, _)| *id != sent.id);
-        if place.asker.is_some_and(|(asker, _)| asker == sent.id) {
+        if place.asker.is_some_and(|(asker, _, _)| asker == sent.id) {
             place.asker = None;
         }
     }
@@ -560,8 +560,10 @@ impl<'w> Checker<'w> {
             PermitKind::AskSilent if !start.silent => return,
             PermitKind::AskSilent => {
                 self.coverage.see(CoverageEvent::AskedSilent);
-                let asker = self.places[place].asker.replace((start.id, self.now));
-                let kept = asker.is_none_or(|(_, since)| self.now - since >= SECOND);
+                let key = |id: AttemptId| self.world.planned_requests[id.0].key;
+                let asker = self.places[place].asker.filter(|(_, since, _)| self.now - *since < SECOND);
+                let kept = asker.is_none_or(|(asker, _, beside)| !beside && key(asker) != key(start.id));
+                self.places[place].asker = Some((start.id, self.now, asker.is_some()));
                 self.hold(Invariant::OneAsker, kept, |r| format!("{} is asked by {asker:?}", r.places[place].name));
                 return;
             }
@@ -802,7 +804,7 @@ impl<'w> Checker<'w> {
             }
         }
         let place = &mut self.places[sent.place];
-        match unanswered || failure == Some(Failure::Unreadable) {
+        match unanswered || matches!(failure, Some(Failure::Unreadable | Failure::NotHeld)) {
             true => place.in_doubt = true,
             false => (place.last_good, place.in_doubt) = (Some(good), false),
         }

@@ -90,6 +90,15 @@ impl Mutant {
         (Self::NeverBooksTheLoser, Invariant::Paid),
     ];
 
+    /// An invariant that it may break beside its own, as a consequence.
+    pub fn entails(self) -> Option<Invariant> {
+        match self {
+            // Of two that ask together, one waits on while the other one is answered.
+            Self::AsksSilentTogether => Some(Invariant::Silence),
+            _ => None,
+        }
+    }
+
     /// The health that the mutant's plan gets for a deployment whose real health is `view`, before its request's
     /// `first` attempt or later.
     pub fn alter_view(self, view: HealthView, first: bool, now: Instant, state: impl Fn() -> StateName) -> HealthView {

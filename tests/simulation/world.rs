@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tierway::domain::body_member::ListedMembers;
 use tierway::domain::breaker::BreakerSettings;
 use tierway::domain::budget::{Budget, BudgetPeriod, Scope, Zone};
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
@@ -511,6 +512,7 @@ fn settings(rng: &mut SimRng) -> RoutingSettings {
         retry_after_wait_max: rng.pick(&[Duration::ZERO, Duration::from_secs(2)]),
         same_region_retry_on_500: rng.random(30),
         silent_after: Duration::from_secs(1),
+        beyond_hold_pause: Duration::from_secs(3600),
         breaker: BreakerSettings { failures: rng.pick(&[3, 5, 5, 8]), ..BREAKER },
     }
 }
@@ -525,6 +527,7 @@ fn table(settings: RoutingSettings, rng: &mut SimRng) -> RoutingTable {
         aliases: Vec::new(),
         regions: REGIONS.map(Into::into).to_vec(),
         names: HashMap::new(),
+        listed_members: ListedMembers::default(),
         settings,
     };
     for (index, (name, context, places)) in MODELS.into_iter().enumerate() {
@@ -583,7 +586,10 @@ fn deployment(model: ModelId, name: &str, place: &str, spill: bool, max_concurre
         capacity: if dedicated { Capacity::Dedicated } else { Capacity::Shared },
         weight: 1,
         max_concurrent: if dedicated { Some(3) } else { max_concurrent },
+        max_output: None,
         price: None,
+        member_prices: Vec::new(),
+        body_rules: Arc::default(),
         spill: dedicated && spill,
     }
 }

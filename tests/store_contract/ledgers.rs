@@ -184,7 +184,7 @@ fn receipt(number: u64) -> Receipt {
 fn every_field_is_read_back(fixture: &dyn LedgerFixture) {
     let written: Vec<_> = (0..1_000).map(receipt).collect();
     for receipt in &written {
-        fixture.ledger().append(&Arc::new(receipt.clone()));
+        fixture.ledger().append(&Arc::new(receipt.clone()), None);
     }
     let kept = settled(fixture);
     assert_eq!(kept.len(), written.len());
@@ -201,7 +201,7 @@ fn each_is_kept_once_and_in_its_threads_order(fixture: &dyn LedgerFixture) {
             let ledger = fixture.ledger();
             scope.spawn(move || {
                 for nth in 0..EACH {
-                    ledger.append(&Arc::new(receipt(thread * EACH + nth)));
+                    ledger.append(&Arc::new(receipt(thread * EACH + nth)), ledger.reserve());
                 }
             });
         }
@@ -217,7 +217,7 @@ fn each_is_kept_once_and_in_its_threads_order(fixture: &dyn LedgerFixture) {
 }
 
 fn a_ledger_that_can_be_written_is_reported_healthy(fixture: &dyn LedgerFixture) {
-    fixture.ledger().append(&Arc::new(receipt(1)));
+    fixture.ledger().append(&Arc::new(receipt(1)), None);
     settled(fixture);
     let status = fixture.ledger().status();
     assert!(status.healthy);

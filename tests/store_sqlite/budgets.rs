@@ -15,7 +15,7 @@ const CLIENTS: usize = 4;
 const KILLS: u64 = 12;
 const SEED: u64 = 20_261_123;
 /// What the provider bills for every request it has read: 30 tokens in, 2 out.
-const BILL: i64 = 30 * 1_000 + 2 * 2_000;
+pub const BILL: i64 = 30 * 1_000 + 2 * 2_000;
 const LIMIT: i64 = 40_000_000;
 
 /// A provider that gives every request the same answer, and counts requests once it has read them.
@@ -39,7 +39,7 @@ impl Provider {
         Self { addr, billed }
     }
 
-    fn billed(&self) -> i64 {
+    pub fn billed(&self) -> i64 {
         self.billed.load(Ordering::SeqCst)
     }
 }
@@ -75,7 +75,7 @@ fn serve(stream: TcpStream, billed: &AtomicI64) -> Option<()> {
     }
 }
 
-fn config(provider: &Provider) -> String {
+pub fn config(provider: &Provider) -> String {
     format!(
         r#"
 [server]

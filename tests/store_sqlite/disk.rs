@@ -1,6 +1,6 @@
 //! The writer, with working and failing disks.
 
-use crate::receipts::{Doing, Held, Place, append, ids, still, until, until_written};
+use crate::receipts::{Doing, Held, Place, append, charged, ids, receipt, still, until, until_written};
 use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -39,7 +39,10 @@ fn many_receipts_become_few_commits() {
 fn an_operation_is_reported_once_it_is_durable_and_keeps_its_place() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
-    let appended = append(&ledger, 0..10);
+    let held = Held::writer(ledger.writer());
+    append(&ledger, 100..1_100);
+    let before: Vec<_> = (0..10).map(charged).collect();
+    before.iter().for_each(|receipt| ledger.append(receipt, ledger.reserve()));
     let seen = Arc::new(AtomicI64::new(-1));
     let shared = seen.clone();
     let done = Doing::submit(ledger.writer(), move |transaction| {
@@ -47,9 +50,12 @@ fn an_operation_is_reported_once_it_is_durable_and_keeps_its_place() {
         shared.store(count, Ordering::Relaxed);
         transaction.execute_batch("CREATE TABLE IF NOT EXISTS beside (a INTEGER); INSERT INTO beside VALUES (1)")
     });
+    drop(held);
     done.recv().expect("it is committed");
-    assert_eq!(seen.load(Ordering::Relaxed), 10, "it comes after what was left before it");
-    assert_eq!(place.ids(), appended);
+    let seen = seen.load(Ordering::Relaxed);
+    assert_eq!(seen, 10, "it comes after what was charged before it, and before a thousand that charge nothing");
+    until_written(&ledger);
+    assert_eq!(place.ids().len(), 1_010);
     let beside: i64 = place.look().query_row("SELECT count(*) FROM beside", [], |row| row.get(0)).expect("it is there");
     assert_eq!(beside, 1);
 }
@@ -120,7 +126,10 @@ fn a_commit_that_failed_and_is_found_is_not_repeated() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let held = Held::writer(ledger.writer());
-    let appended = append(&ledger, 0..10);
+    let appended: Vec<_> = (0..10).map(charged).collect();
+    // Before the operation, because they charge a budget.
+    appended.iter().for_each(|receipt| ledger.append(receipt, ledger.reserve()));
+    let appended: Vec<_> = appended.iter().map(|receipt| receipt.id.0).collect();
     let once = AtomicBool::new(true);
     let done = Doing::submit(ledger.writer(), move |transaction| {
         transaction.execute_batch("CREATE TABLE IF NOT EXISTS beside (a INTEGER); INSERT INTO beside VALUES (1)")?;
@@ -160,8 +169,9 @@ fn a_missing_file_is_waited_for_and_never_created_again() {
     assert_eq!(ids(&Connection::open(database).expect("it is there")), [first, second].concat());
 }
 
+/// What is put in its place has other balances: only another start may take it for the truth.
 #[test]
-fn a_file_that_is_removed_is_not_written_any_further() {
+fn a_file_that_is_removed_is_not_written_any_further_nor_is_another_one() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let backup = place.folder().join("backup.db");
@@ -174,21 +184,71 @@ fn a_file_that_is_removed_is_not_written_any_further() {
     let second = append(&ledger, 10..20);
     until(&ledger, "the file to be missed", |status| !status.healthy);
     std::fs::rename(&backup, place.database()).expect("it is put back");
-    until_written(&ledger);
-    assert_eq!(place.ids(), [first, second].concat());
+    let third = append(&ledger, 20..30);
+    until(&ledger, "more to wait", |status| status.waiting == 20);
+    assert!(!ledger.status().healthy);
+    assert_eq!(place.ids(), first, "{second:?} and {third:?} are not for this file");
 }
 
+/// Half a minute of what one core serves.
+const QUEUE_CAPACITY: u64 = 465_000;
+
 #[test]
-fn a_full_queue_drops_and_counts_and_delays_no_request() {
-    const QUEUE_CAPACITY: u64 = 65_536;
+fn a_full_queue_drops_and_counts_what_charges_nothing_and_delays_no_request() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let held = Held::writer(ledger.writer());
-    let appended = append(&ledger, 0..QUEUE_CAPACITY + 100);
+    let free = Arc::new(receipt(0));
+    (0..QUEUE_CAPACITY + 100).for_each(|_| ledger.append(&free, None));
     assert_eq!(ledger.status().dropped, 101, "what holds the writer takes a place too");
+    assert_eq!(ledger.status().waiting, QUEUE_CAPACITY);
+    // Until a place is free, nothing more waits, whoever sent it.
+    ledger.append(&Arc::new(receipt(1)), None);
+    assert_eq!(ledger.status().dropped, 102);
     drop(held);
+    until(&ledger, "places to be free", |status| status.waiting < QUEUE_CAPACITY);
+    ledger.append(&free, None);
+    assert_eq!(ledger.status().dropped, 102);
+}
+
+#[test]
+fn a_full_queue_has_room_for_money_until_only_money_waits_and_loses_none_of_it() {
+    const CHARGED: u64 = 1_000;
+    let place = Place::new();
+    let (ledger, _writing) = place.open();
+    let held = Held::writer(ledger.writer());
+    let free = Arc::new(receipt(0));
+    (0..QUEUE_CAPACITY).for_each(|_| ledger.append(&free, None));
+    let dropped = || ledger.status().dropped;
+    // What charges nothing gives way.
+    let before = dropped();
+    let rooms: Vec<_> = (0..CHARGED).map(|_| ledger.reserve().expect("others give way")).collect();
+    let done = Doing::submit(ledger.writer(), |_| Ok(()));
+    assert_eq!(dropped() - before, CHARGED + 1);
+    let charged: Vec<_> = (1..=CHARGED).map(charged).collect();
+    charged.iter().zip(rooms).for_each(|(receipt, room)| ledger.append(receipt, Some(room)));
+    // Room that is not used is given back, also by a receipt that turned out to charge nothing.
+    let before = dropped();
+    drop(ledger.reserve());
+    ledger.append(&free, ledger.reserve());
+    assert_eq!(dropped() - before, 1, "the first place was still free");
+    // Once only money waits there is no room, and nothing that was promised is lost.
+    let rooms: Vec<_> = std::iter::from_fn(|| ledger.reserve()).collect();
+    assert_eq!(ledger.status().waiting + rooms.len() as u64, QUEUE_CAPACITY);
+    let before = dropped();
+    ledger.append(&free, None);
+    ledger.append(&crate::receipts::charged(CHARGED + 1), None);
+    assert_eq!(dropped() - before, 2, "neither has room");
+    drop(rooms);
+    assert!(ledger.reserve().is_some());
+    drop(held);
+    done.recv().expect("it is committed");
     until_written(&ledger);
-    assert_eq!(place.ids(), appended[..appended.len() - 101]);
+    let ids: Vec<_> = charged.iter().map(|receipt| receipt.id.0).collect();
+    assert_eq!(place.ids(), ids, "every one of them, and all that gave way is gone");
+    let spent: i64 =
+        place.look().query_row("SELECT sum(spent_nanousd) FROM budgets", [], |row| row.get(0)).expect("it is read");
+    assert_eq!(spent, charged.iter().map(|receipt| receipt.charges[0].spent.0).sum::<i64>());
 }
 
 #[test]

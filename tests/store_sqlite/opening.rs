@@ -3,7 +3,7 @@
 use crate::receipts::{NOW_UNIX_MS, Place, append, still, until_written};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tierway::store::sqlite::{LedgerReader, SqliteLedger, migrate, status};
+use tierway::store::sqlite::{LedgerReader, SqliteLedger, idempotency_secret, migrate, status};
 
 fn refused(path: &Path) -> String {
     match SqliteLedger::open(path, None, still()) {
@@ -89,13 +89,31 @@ fn an_old_database_is_migrated_by_the_gateway_and_never_by_a_reader() {
             "0004_register",
             "0005_failover",
             "0006_provider_request_ids",
-            "0007_tokens_apart"
+            "0007_tokens_apart",
+            "0008_idempotency"
         ]
     );
     assert!(migrate(&place.database(), NOW_UNIX_MS).expect("it is ours").applied.is_empty());
     let status = status(&place.database()).expect("it is read");
     assert!(status.iter().all(|one| one.applied_unix_ms == Some(NOW_UNIX_MS)));
     drop(place.open());
+}
+
+#[test]
+fn a_database_has_one_secret_for_idempotency_keys() {
+    let bound = |place: &Place, fresh: u8| {
+        idempotency_secret(&place.database(), &[fresh; 32])
+            .unwrap_or_else(|error| panic!("{error}"))
+            .bound("app", b"once")
+    };
+    let (place, other) = (Place::new(), Place::new());
+    let opened = (place.open(), other.open());
+    let first = bound(&place, 1);
+    assert_eq!(bound(&place, 2), first, "a successor has the same");
+    drop(opened);
+    let _opened = place.open();
+    assert_eq!(bound(&place, 3), first, "and the next start");
+    assert_ne!(bound(&other, 4), first);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
@@ -52,7 +53,8 @@ pub fn tierway(folder: &Path, args: &[&str]) -> Command {
 
 fn in_place(command: &mut Command, folder: &Path) {
     std::fs::write(folder.join("tierway.toml"), CONFIG).expect("the folder can be written");
-    command.current_dir(folder).env_clear().env("APP_KEY", KEY).stdin(Stdio::null());
+    command.current_dir(folder).env_clear().env("APP_KEY", KEY).env("TIERWAY__TELEMETRY__METRICS", "open");
+    command.stdin(Stdio::null());
 }
 
 /// What a command prints, when it ends well.
@@ -124,6 +126,10 @@ impl Running {
         Self { child, addr, _stdout: stdout, said }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// Lifts the limit of [`Running::confined`].
     pub fn grow(&self) {
         let pid = self.child.0.id().to_string();
@@ -180,7 +186,7 @@ impl Running {
     }
 }
 
-struct Killed(Child);
+pub struct Killed(pub Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -190,7 +196,11 @@ impl Drop for Killed {
 }
 
 /// A connection that is used again.
-pub struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<Box<dyn Socket>>);
+
+pub trait Socket: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Socket for T {}
 
 pub struct Answer {
     pub status: u16,
@@ -203,7 +213,14 @@ impl Client {
         let stream = TcpStream::connect(addr)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Self(BufReader::new(stream)))
+        Ok(Self(BufReader::new(Box::new(stream))))
+    }
+
+    /// To the socket file at `path`.
+    pub fn connect_unix(path: &Path) -> std::io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(Box::new(stream))))
     }
 
     /// A chat request; `None` when the gateway is gone.
@@ -220,7 +237,12 @@ impl Client {
         ))
     }
 
-    fn send(&mut self, request: &str) -> Option<Answer> {
+    /// What a path answers to a token.
+    pub fn get(&mut self, path: &str, token: &str) -> Option<Answer> {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {token}\r\n\r\n"))
+    }
+
+    pub fn send(&mut self, request: &str) -> Option<Answer> {
         self.0.get_mut().write_all(request.as_bytes()).ok()?;
         let (mut status, mut id, mut length, mut chunked) = (0, None, 0, false);
         loop {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+use tierway::domain::budget::{Account, Charge, Scope, WindowSpan};
 use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::money::NanoUsd;
@@ -114,7 +115,15 @@ pub fn receipt(number: u64) -> Receipt {
 
 pub fn append(ledger: &dyn Ledger, numbers: std::ops::Range<u64>) -> Vec<u128> {
     let receipts = numbers.map(|number| Arc::new(receipt(number)));
-    receipts.inspect(|receipt| ledger.append(receipt)).map(|receipt| receipt.id.0).collect()
+    receipts.inspect(|receipt| ledger.append(receipt, None)).map(|receipt| receipt.id.0).collect()
+}
+
+/// The same receipt, charged to a budget.
+pub fn charged(number: u64) -> Arc<Receipt> {
+    let account = Account { scope: Scope::Key, name: "growth-app".into(), window: "none".into() };
+    let span = WindowSpan { start_ms: 0, end_ms: i64::MAX };
+    let charge = Charge { account: Arc::new(account), span, spent: NanoUsd(21_300), leased: NanoUsd(21_300) };
+    Arc::new(Receipt { charges: vec![charge], ..receipt(number) })
 }
 
 /// Waits until the status of `ledger` is as `wanted`.
@@ -154,6 +163,10 @@ impl Doing {
 impl WriteOperation for Doing {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         (self.act)(transaction)
+    }
+
+    fn describe(&self) -> String {
+        "what a test does".to_owned()
     }
 
     fn committed(self: Box<Self>) {

@@ -59,7 +59,7 @@ fn filled() -> Place {
         refused(8),
         unavailable(9),
     ];
-    receipts.into_iter().for_each(|receipt| ledger.append(&Arc::new(receipt)));
+    receipts.into_iter().for_each(|receipt| ledger.append(&Arc::new(receipt), None));
     until_written(&ledger);
     drop(ledger);
     place

@@ -11,10 +11,15 @@ const LIMIT: NanoUsd = NanoUsd(1_000_000_000);
 const SPAN: WindowSpan = WindowSpan { start_ms: 0, end_ms: i64::MAX };
 
 fn succeed(place: &Place, predecessor: &SqliteLedger) -> (SqliteLedger, WriterGuard) {
+    SqliteLedger::succeed(&place.database(), None, still(), shared(predecessor))
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The lock of `predecessor`, as it comes to another process.
+fn shared(predecessor: &SqliteLedger) -> StoreLock {
     let lock = predecessor.lock().upgrade().expect("it writes");
-    let (file, writer) = lock.for_successor().expect("a descriptor");
-    let lock = StoreLock::of_predecessor(file, writer);
-    SqliteLedger::succeed(&place.database(), None, still(), lock).unwrap_or_else(|error| panic!("{error}"))
+    let (files, writer) = lock.for_successor();
+    StoreLock::of_predecessor(files.map(|file| file.try_clone_to_owned().expect("a descriptor")), writer)
 }
 
 fn account() -> Arc<Account> {
@@ -74,9 +79,6 @@ fn a_successor_does_not_migrate_what_its_predecessor_writes() {
         .look()
         .execute_batch("DELETE FROM migrations WHERE number = (SELECT max(number) FROM migrations)")
         .expect("it is SQL");
-    let lock = first.lock().upgrade().expect("it writes");
-    let (file, writer) = lock.for_successor().expect("a descriptor");
-    let lock = StoreLock::of_predecessor(file, writer);
-    let refused = SqliteLedger::succeed(&place.database(), None, still(), lock).err().expect("it is refused");
+    let refused = SqliteLedger::succeed(&place.database(), None, still(), shared(&first)).err().expect("it is refused");
     assert!(refused.to_string().contains("without --take-over"), "{refused}");
 }

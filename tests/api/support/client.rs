@@ -129,6 +129,11 @@ impl Client {
         .await
     }
 
+    /// Reads an interim answer, such as 100, by which the server says that it reads the body.
+    pub async fn interim(&mut self) -> u16 {
+        status(&soon("an interim answer", self.any_head()).await)
+    }
+
     /// Reads the next part of the body.
     pub async fn piece(&mut self) -> Piece {
         soon("more of the body, or its end", async {

@@ -2,8 +2,8 @@
 //! refused, and the edits on its way to a provider change the model's name, the wish for usage, and
 //! no other byte.
 //!
-//! Where the two differ on purpose: a member that is read may not be given twice, nothing may nest
-//! deeper than 128 levels, and half a surrogate pair is refused anywhere; a number that no `f64`
+//! Where the two differ on purpose: a member that is read may not be given twice or in a spelling that some reader takes
+//! for it, nothing may nest deeper than 128 levels, and half a surrogate pair is refused anywhere; a number that no `f64`
 //! holds passes, as nobody here computes with it.
 //!
 //! Start reading in [`holds`]; [`expected`] is the slow reading.
@@ -16,9 +16,13 @@ use http_body::Body;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tierway::domain::call::{BodyProblem, Call, Endpoint, Feature, Splice};
+use tierway::domain::body_member::ListedMembers;
+use tierway::domain::call::{BodyProblem, Call, CeilingName, Endpoint, Feature, Splice};
 use tierway::protocol::chat::edit::provider_body;
 use tierway::protocol::chat::request::read_request;
+use tierway::protocol::json::edit::EditedBody;
+use tierway::protocol::json::member::whole_number;
+use tierway::protocol::json::name_fold::folds_to;
 
 use super::json::{Members, depth};
 
@@ -28,7 +32,7 @@ const MAX_DEPTH: usize = 128;
 pub fn holds(body: &[u8]) {
     let members = Members::of(body);
     for endpoint in Endpoint::ALL {
-        match (read_request(endpoint, Bytes::copy_from_slice(body)), &members) {
+        match (read_request(endpoint, Bytes::copy_from_slice(body), &ListedMembers::default()), &members) {
             (Ok(call), Ok(members)) => {
                 assert!(depth(body) <= MAX_DEPTH);
                 assert_eq!(Ok(Read::of(&call)), expected(endpoint, members), "{endpoint:?}");
@@ -37,6 +41,11 @@ pub fn holds(body: &[u8]) {
                 edits(&call, members);
             }
             (Ok(_), Err(error)) => panic!("{endpoint:?}: accepted, and it is no object: {error}"),
+            // What is read within messages and tools has no other reading here.
+            (Err(BodyProblem::BadField { param, message }), Ok(_)) if param.contains("[]") => {
+                let repeats = message.contains("twice") || message.contains("spelling");
+                assert!(repeats && endpoint == Endpoint::Chat, "{message}");
+            }
             (Err(BodyProblem::BadField { param, message }), Ok(members)) => {
                 assert_eq!(expected(endpoint, members), Err(param), "{endpoint:?}: {message}");
             }
@@ -88,9 +97,11 @@ fn expected(endpoint: Endpoint, body: &Members) -> Result<Read, &'static str> {
     once(body, names(endpoint))?;
     let stream = generates && flag(body, "stream")?;
     let asks_usage = if generates { !asks_usage(body)? && stream } else { false };
-    let mut max_output = if generates { number(body, "max_tokens")? } else { None };
+    // Zero is no ceiling.
+    let none_or_more = |tokens: Option<u64>| tokens.filter(|tokens| *tokens > 0);
+    let mut max_output = none_or_more(if generates { number(body, "max_tokens")? } else { None });
     if chat {
-        max_output = max_output.max(number(body, "max_completion_tokens")?);
+        max_output = max_output.max(none_or_more(number(body, "max_completion_tokens")?));
     }
     let choices = match if generates { number(body, "n")? } else { None } {
         None => 1,
@@ -127,7 +138,7 @@ fn names(endpoint: Endpoint) -> &'static [&'static str] {
             "response_format",
             "messages",
         ],
-        Endpoint::Completions => &["model", "user", "stream", "stream_options", "n", "max_tokens", "prompt"],
+        Endpoint::Completions => &["model", "user", "stream", "stream_options", "n", "best_of", "max_tokens", "prompt"],
         Endpoint::Embeddings => &["model", "user", "input"],
     }
 }
@@ -140,6 +151,9 @@ fn once(object: &Members, names: &'static [&'static str]) -> Result<(), &'static
         match names.iter().find(|path| last(path) == given) {
             Some(path) if seen.contains(path) => return Err(path),
             Some(path) => seen.push(path),
+            None if names.iter().any(|path| folds_to(given, last(path))) => {
+                return Err(names.iter().find(|path| folds_to(given, last(path))).expect("one does"));
+            }
             None => {}
         }
     }
@@ -231,16 +245,44 @@ fn edits(call: &Call, before: &Members) {
         assert_eq!(sent, by_hand(call, &json), "every other byte stays");
         let after = Members::of(&sent).expect("it is still an object");
         renamed(before, &after, name, metadata.ask_usage.is_some());
-        let again = read_request(call.endpoint(), sent.clone().into()).expect("it is still a good body");
+        let again = read_request(call.endpoint(), sent.clone().into(), &ListedMembers::default())
+            .expect("it is still a good body");
         let read = Read { model: name.to_owned(), asks_usage: false, ..Read::of(call) };
         assert_eq!(Read::of(&again), read, "read back");
         assert_eq!(joined(&again, &json), sent, "once is as good as twice");
     }
+    if call.endpoint().writes_text() {
+        ceilings(call, before);
+    }
 }
 
-/// What goes out, gathered.
+/// Whatever a body says of its ceiling, a provider reads one, by the name that it knows, and no more than is held.
+fn ceilings(call: &Call, before: &Members) {
+    const HELD: u64 = 7;
+    let model = Bytes::copy_from_slice(&call.body()[call.metadata().model_span.clone()]);
+    for name in [CeilingName::MaxTokens, CeilingName::MaxCompletionTokens] {
+        if call.endpoint() != Endpoint::Chat && name == CeilingName::MaxCompletionTokens {
+            continue;
+        }
+        let sent = gathered(provider_body(call, &model, false, Some((name, HELD))));
+        let after = Members::of(&sent).expect("it is still an object");
+        let read: Vec<u64> = after.all(name.word()).filter_map(whole_number).collect();
+        assert!(matches!(read[..], [1..=HELD]), "one ceiling, within what is held: {read:?}");
+        if call.endpoint() == Endpoint::Chat {
+            assert_eq!(after.all(name.other().word()).count(), 0, "and no other");
+        }
+        for kept in ["model", "messages", "prompt", "stream", "n"] {
+            assert!(before.all(kept).eq(after.all(kept)), "{kept} stays as it was");
+        }
+    }
+}
+
+/// What goes out.
 fn joined(call: &Call, model: &Bytes) -> Vec<u8> {
-    let mut pieces = provider_body(call, model, true, "max_tokens");
+    gathered(provider_body(call, model, true, None))
+}
+
+fn gathered(mut pieces: EditedBody) -> Vec<u8> {
     let length = pieces.size_hint().exact();
     let mut all = Vec::new();
     let cx = &mut Context::from_waker(Waker::noop());

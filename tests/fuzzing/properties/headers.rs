@@ -6,7 +6,7 @@
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tierway::domain::refusal::Refusal;
+use tierway::domain::refusal::{KeyRefusal, Refusal};
 use tierway::domain::secret::Secret;
 use tierway::http::error::ApiError;
 use tierway::http::ingress::{forwarded_headers, key, options};
@@ -14,6 +14,8 @@ use tierway::protocol::Dialect;
 use tierway::upstream::answer::passed_back;
 
 const KEY: &str = "sk-canary-0123456789";
+/// Where model APIs take a key.
+const KEYS: [&str; 4] = ["authorization", "api-key", "x-api-key", "x-goog-api-key"];
 const NO_FALLBACK: &str = "x-tierway-no-fallback";
 const DEADLINE: &str = "x-tierway-deadline-ms";
 const TO_PROVIDERS: [&str; 6] =
@@ -102,21 +104,35 @@ fn wholesome(headers: &HeaderMap) {
     }
 }
 
-/// The key: from one place, once given, and never shown.
+/// The key: the same in every place, and never shown.
 fn presented(headers: &HeaderMap) {
-    let found = key(headers);
     let all = |name: &str| headers.get_all(name).iter().collect::<Vec<_>>();
     let (bearer, plain) = (all("authorization"), all("api-key"));
-    if bearer.len() > 1 || plain.len() > 1 {
-        assert!(found.is_none(), "another hop may have looked at the other one");
-    }
+    let found = match key(headers) {
+        Ok(found) => found,
+        Err(refusal) => {
+            let given = KEYS.iter().flat_map(|name| all(name)).count();
+            assert!(refusal == Refusal::SeveralKeys && given > 1, "{refusal:?}");
+            return shows_no_key(&refusal);
+        }
+    };
     let Some(found) = found else { return };
+    for value in KEYS.iter().flat_map(|name| all(name)) {
+        let of_other_scheme = value.as_bytes().contains(&b' ');
+        let same = value.as_bytes().trim_ascii().ends_with(found.expose().as_bytes());
+        assert!(same || of_other_scheme || value.is_empty() || is_scheme(value), "another hop may look at {value:?}");
+    }
     assert!(!found.expose().is_empty() && found.expose().trim() == found.expose());
     let given = |value: &&HeaderValue| value.to_str().is_ok_and(|text| text.contains(found.expose()));
     assert!(bearer.iter().chain(&plain).any(given));
     assert!(!format!("{found:?}").contains(found.expose()) || "********".contains(found.expose()));
-    shows_no_key(&Refusal::InvalidKey);
+    shows_no_key(&Refusal::InvalidKey(KeyRefusal::Missing));
     let _: &Secret = &found;
+}
+
+/// `Bearer`, with nothing after it.
+fn is_scheme(value: &HeaderValue) -> bool {
+    value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"bearer")
 }
 
 /// Our own headers: read exactly or refused by name.

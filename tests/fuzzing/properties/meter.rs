@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tierway::domain::body_member::ListedMembers;
 use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::usage::Usage;
 use tierway::protocol::chat::answer::{ChatQuirks, ChatStream, read_whole};
@@ -76,7 +77,7 @@ pub fn holds(data: &[u8]) {
 /// A call whose client did not ask for usage: it is to be hidden.
 fn call() -> Call {
     let body = Bytes::from_static(br#"{"model":"m","stream":true}"#);
-    read_request(Endpoint::Chat, body).expect("it is a chat request")
+    read_request(Endpoint::Chat, body, &ListedMembers::default()).expect("it is a chat request")
 }
 
 fn whole(body: &[u8]) {
