@@ -4,12 +4,12 @@
 //! is of, and what was found. Start reading in [`check`].
 
 use crate::database::{BudgetWindow, Line};
-use crate::fixture::{ACCOUNTS, Account, DEPLOYMENTS, KEYS, Version, cost};
+use crate::fixture::{ACCOUNTS, Account, DEPLOYMENTS, DISABLED, KEYS, Version, cost};
 use crate::gateway::PATIENCE;
 use crate::load::{Seen, SeenEnd};
 use crate::provider::Served;
 use crate::run::{Run, Scenario};
-use crate::script::{CEILING, SLOW, Tokens};
+use crate::script::{SLOW, Tokens};
 use crate::timeline::Windows;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -92,6 +92,11 @@ fn linked<'a>(run: &'a Run, found: &mut Findings) -> HashMap<u64, &'a Line> {
     }
     let mut lines: HashMap<u64, &Line> = HashMap::new();
     for line in &run.database.lines {
+        if line.key.is_none() {
+            // Of a key that was disabled: its request is known by what its client read.
+            found.must("one_line_each", line.cost == 0, || format!("a stranger's line is not free: {line:?}"));
+            continue;
+        }
         let tag = ids.get(&line.id).copied().or_else(|| {
             let named = unread.get(line.name.as_deref()?)?.iter();
             let own = named.filter(|seen| line.key.as_deref() == Some(KEYS[seen.ask.key].name));
@@ -151,6 +156,15 @@ impl Case<'_> {
 
 impl Findings {
     fn line(&mut self, run: &Run, case: &Case<'_>) {
+        if self.disabled(run, case) {
+            return;
+        }
+        // However a client spells its ceiling: whoever answers was asked for no more than is held.
+        let ceiling = case.seen.ask.ceiling();
+        let most = case.served.iter().map(|one| one.tokens.output).max().unwrap_or(0);
+        self.must("as_held", case.is_free() || most <= ceiling, || {
+            format!("{most} tokens served and {ceiling} held: {}", case.describe())
+        });
         let Some(line) = case.line else {
             let report = case.seen.id.is_some() || !case.served.is_empty();
             let killed = !run.killed.is_empty() && case.seen.generation < run.last_generation;
@@ -183,6 +197,22 @@ impl Findings {
         }
     }
 
+    /// Whether its key was refused; it is served by no configuration that has it not, and refused by none that has it.
+    fn disabled(&mut self, run: &Run, case: &Case<'_>) -> bool {
+        let refused = matches!(&case.seen.end, SeenEnd::Refused(401, _));
+        if KEYS[case.seen.ask.key].name != DISABLED {
+            self.must("disabled", !refused, || case.describe());
+            return refused;
+        }
+        let until = case.served.iter().map(|one| one.at_ms).min().unwrap_or(case.seen.end_ms);
+        let mut versions = run.timeline.met(case.seen.start_ms, until);
+        let may = if refused { versions.any(|one| !one.has_all_keys) } else { versions.any(|one| one.has_all_keys) };
+        // A client that left may have been refused.
+        let unknown = matches!(case.seen.end, SeenEnd::Gone | SeenEnd::Left) && case.served.is_empty();
+        self.must("disabled", may || unknown, || case.describe());
+        refused || unknown
+    }
+
     /// A line that is not estimated says what the provider served and costs that.
     fn exact_line(&mut self, case: &Case<'_>, line: &Line, free: bool) {
         let (Some([input, cached, output]), Some(price)) = (line.tokens, line.price) else {
@@ -201,7 +231,7 @@ impl Findings {
     fn estimated_line(&mut self, run: &Run, case: &Case<'_>, line: &Line, versions: &[&Version]) {
         let billed = case.billed(run);
         let charged = line.attempts.iter().filter(|reason| !FREE_OF_CHARGE.contains(&reason.as_str())).count() as i64;
-        let output = case.seen.ask.max_tokens.min(CEILING);
+        let output = case.seen.ask.ceiling();
         let places = if case.seen.ask.large { [2, 3] } else { [0, 1] };
         let worst = |version: &&Version| places.map(|place| version.worst(place, case.seen.body_bytes, output));
         let held = versions.iter().flat_map(worst).max().expect("one was in force") * charged;
@@ -316,6 +346,7 @@ impl Findings {
         let refused = run.seen.iter().filter(unavailable).count();
         self.must("serves", faulty || refused == 0, || format!("{refused} were turned away from a good disk"));
         let odd = |seen: &&Seen| match &seen.end {
+            SeenEnd::Refused(401, _) => false,
             SeenEnd::Refused(429, code) => code != "insufficient_quota",
             SeenEnd::Refused(503, code) => code != "ledger_unavailable",
             SeenEnd::Refused(status, _) => *status < 500,

@@ -26,7 +26,7 @@ pub struct Key {
     pub accounts: &'static [usize],
 }
 
-pub const KEYS: [Key; 7] = [
+pub const KEYS: [Key; 8] = [
     key("one", "ONE", Some("red"), "daily", &[0, 2]),
     key("two", "TWO", Some("red"), "daily", &[1, 2]),
     key("three", "THREE", Some("blue"), "once", &[3, 5]),
@@ -35,7 +35,14 @@ pub const KEYS: [Key; 7] = [
     key("six", "SIX", None, "pooled", &[6]),
     // Without a budget: its lines must be exact all the same.
     key("seven", "SEVEN", None, "free", &[]),
+    // Of credit alone, which is granted little by little.
+    key("eight", "EIGHT", None, "prepaid", &[7]),
 ];
+
+/// The key that some configurations do not have: it is disabled while its requests are under way.
+pub const DISABLED: &str = "six";
+/// The key that credit is granted to.
+pub const GRANTED: &str = "eight";
 
 const fn key(
     name: &'static str,
@@ -57,7 +64,7 @@ pub struct Account {
     share: u64,
 }
 
-pub const ACCOUNTS: [Account; 7] = [
+pub const ACCOUNTS: [Account; 8] = [
     Account { scope: "key", name: "one", kind: "day", zone: "America/St_Johns", share: 90 },
     Account { scope: "key", name: "two", kind: "day", zone: "America/St_Johns", share: 160 },
     Account { scope: "team", name: "red", kind: "month", zone: "Europe/Paris", share: 250 },
@@ -65,6 +72,7 @@ pub const ACCOUNTS: [Account; 7] = [
     Account { scope: "key", name: "four", kind: "none", zone: "UTC", share: 800 },
     Account { scope: "team", name: "blue", kind: "day", zone: "Europe/Paris", share: 150 },
     Account { scope: "policy", name: "pooled", kind: "day", zone: "America/New_York", share: 120 },
+    Account { scope: "key", name: "eight", kind: "credit", zone: "UTC", share: 100 },
 ];
 
 impl Account {
@@ -73,6 +81,7 @@ impl Account {
         match self.kind {
             "day" => BudgetPeriod::Day(zone),
             "month" => BudgetPeriod::Month(zone),
+            "credit" => BudgetPeriod::Credit,
             _ => BudgetPeriod::Ever,
         }
     }
@@ -97,7 +106,7 @@ impl Key {
     }
 }
 
-/// Deployments by name; the second has a price of its own.
+/// Deployments by name; those of the second provider have prices of their own.
 pub const DEPLOYMENTS: [&str; 4] = ["a/small", "b/small", "a/large", "b/large"];
 
 /// The deployment behind a request line and the model it asks for.
@@ -111,12 +120,20 @@ pub fn deployment(start: &str, model: &str) -> usize {
 pub struct Version {
     /// Pico-dollars for an input, a cached input and an output token, of each deployment.
     pub prices: [[u64; 3]; 4],
-    /// Nano-dollars, of each account.
+    /// Nano-dollars, of each account; of credit, all that is granted by then.
     pub limits: [i64; ACCOUNTS.len()],
+    /// What of the credit is granted with it.
+    pub grant: i64,
+    /// Whether it has the key that is disabled now and then.
+    pub has_all_keys: bool,
+    number: u64,
 }
 
+/// The account of credit, by its place in [`ACCOUNTS`].
+const CREDIT: usize = 7;
+
 /// What a request costs on average, roughly, in nano-dollars.
-const TYPICAL: u64 = 500_000;
+const TYPICAL: u64 = 1_000_000;
 
 impl Version {
     /// The `number`th version of a run of so many requests.
@@ -125,14 +142,23 @@ impl Version {
         // Odd pico-dollars, so that roundings show.
         let price =
             |base: u64, salt| base * (70 + draw.salted(salt).below(60)) / 100 + draw.salted(salt + 1).below(999);
-        let model = |base: u64, salt| [price(base, salt), price(base / 10, salt + 2), price(base * 2, salt + 4)];
-        let large = model(3_000_000, 20);
+        let model =
+            |base: u64, salt, output| [price(base, salt), price(base / 10, salt + 2), price(base * output, salt + 4)];
+        // At the provider that goes on dear enough that an output which nobody sees shows beside an input that is
+        // estimated high.
+        let large = [model(3_000_000, 20, 2), model(3_000_000, 30, 40)];
         let limit = |place: usize| {
             let spends = Account::keys(place).count() as u64 * requests / KEYS.len() as u64 * TYPICAL;
-            let moved = 70 + draw.salted(40 + place as u64).below(60);
+            // What was granted stays.
+            let moved = if place == CREDIT { 100 } else { 70 + draw.salted(40 + place as u64).below(60) };
             i64::try_from(spends * ACCOUNTS[place].share / 1000 * moved / 100).expect("a run is not that dear")
         };
-        Self { prices: [model(1_000_000, 0), model(1_400_000, 10), large, large], limits: std::array::from_fn(limit) }
+        let mut limits: [i64; ACCOUNTS.len()] = std::array::from_fn(limit);
+        let grant = |number: u64| limits[CREDIT] / if number == 0 { 1 } else { 5 };
+        let (now, all) = (grant(number), (0..=number).map(grant).sum::<i64>());
+        limits[CREDIT] = all;
+        let prices = [model(1_000_000, 0, 2), model(1_400_000, 10, 2), large[0], large[1]];
+        Self { prices, limits, grant: now, has_all_keys: number % 3 != 2, number }
     }
 
     /// What `tokens` cost at `deployment`.
@@ -146,14 +172,29 @@ impl Version {
         cost([input.max(cached), 0, out], Tokens { input: body as u64 + TEMPLATE, cached: 0, output })
     }
 
+    /// The keys with their own budgets, as lines of a comment where one is disabled.
+    fn write_keys(&self, text: &mut String, own: [Option<String>; KEYS.len()]) {
+        for (key, own) in KEYS.iter().zip(own) {
+            let Key { name, secret, policy, .. } = key;
+            let off = if *name == DISABLED && !self.has_all_keys { DISABLED_LINE } else { "" };
+            let _ = write!(
+                text,
+                "{off}[[keys]]\n{off}name = \"{name}\"\n{off}policy = \"{policy}\"\n{off}secret = \"env:{secret}\"\n"
+            );
+            key.team.inspect(|team| text.push_str(&format!("team = \"{team}\"\n")));
+            own.inspect(|own| text.push_str(&format!("{own}\n")));
+        }
+    }
+
     /// The configuration file.
     pub fn file(&self, provider: SocketAddr) -> String {
-        let [small, at_b, large, _] = self.prices.map(|[input, cached, output]| {
+        let [small, at_b, large, large_at_b] = self.prices.map(|[input, cached, output]| {
             let [input, cached, output] = [input, cached, output].map(per_million);
             format!("{{ input = \"{input}\", cached_input = \"{cached}\", output = \"{output}\" }}")
         });
         let [one, two, red, three, four, blue, pooled] =
             std::array::from_fn(|place| ACCOUNTS[place].budget(self.limits[place]));
+        let on_abandon = if self.number.is_multiple_of(2) { "read_on" } else { "charge_hold" };
         let mut text = format!(
             r#"
 [server]
@@ -178,6 +219,8 @@ region   = "here"
 protocol = "openai"
 base_url = "http://{provider}/b/v1"
 region   = "there"
+max_tokens_name = "max_completion_tokens"
+on_abandon = "{on_abandon}"
 [models.small]
 price       = {small}
 context     = 8192
@@ -187,7 +230,7 @@ deployments = [{{ provider = "a" }}, {{ provider = "b", price = {at_b} }}]
 price       = {large}
 context     = 8192
 max_output  = {CEILING}
-deployments = [{{ provider = "a" }}, {{ provider = "b" }}]
+deployments = [{{ provider = "b", price = {large_at_b} }}, {{ provider = "a" }}]
 [policies.daily]
 models = ["*"]
 {HEDGE}
@@ -200,19 +243,16 @@ models = ["*"]
 total  = {{ {pooled} }}
 [policies.free]
 models = ["*"]
+[policies.prepaid]
+models = ["*"]
+credit = "only"
 [teams.red]
 {red}
 [teams.blue]
 {blue}
 "#
         );
-        let own = [Some(one), Some(two), Some(three), Some(four), None, None, None];
-        for (key, own) in KEYS.iter().zip(own) {
-            let Key { name, secret, policy, .. } = key;
-            let _ = write!(text, "[[keys]]\nname = \"{name}\"\npolicy = \"{policy}\"\nsecret = \"env:{secret}\"\n");
-            key.team.inspect(|team| text.push_str(&format!("team = \"{team}\"\n")));
-            own.inspect(|own| text.push_str(&format!("{own}\n")));
-        }
+        self.write_keys(&mut text, [Some(one), Some(two), Some(three), Some(four), None, None, None, None]);
         for name in (0..CLIENTS * NAMES).flat_map(|place| [false, true].map(|large| alias(place, large))) {
             let model = if name.starts_with("large") { "large" } else { "small" };
             let _ = writeln!(text, "[aliases.{name}]\nsplit = {{ {model} = 100 }}");
@@ -220,6 +260,9 @@ models = ["*"]
         text
     }
 }
+
+/// How a line of a key begins that is disabled.
+pub const DISABLED_LINE: &str = "#disabled ";
 
 /// What a template may add to a body, in tokens.
 const TEMPLATE: u64 = 256;

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+use tierway::domain::money::NanoUsd;
 
 /// How long is waited for what must happen: ten times what is promised.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -74,7 +75,7 @@ impl Gateway {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
         command.arg("serve").current_dir(folder).env_clear();
         command.envs(crate::fixture::KEYS.iter().map(|key| (key.secret, secret(key.name))));
-        command.env("TIERWAY_PROOF_CONTROL", &machine.path);
+        command.env("TIERWAY_PROOF_CONTROL", &machine.path).env("TIERWAY__TELEMETRY__METRICS", "open");
         command.envs(machine.library.iter().map(|library| ("LD_PRELOAD", library)));
         let started = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
@@ -154,6 +155,26 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Credit that is being granted by command, beside the gateway or without one.
+pub struct CreditGrant(Child);
+
+impl CreditGrant {
+    pub fn start(folder: &Path, key: &str, nanousd: i64) -> Self {
+        let amount = NanoUsd(nanousd).to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
+        command.args(["credits", "grant", "--key", key, &amount]).current_dir(folder).env_clear();
+        command.envs(crate::fixture::KEYS.iter().map(|key| (key.secret, secret(key.name))));
+        let streams = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Self(streams.spawn().expect("the binary starts"))
+    }
+
+    /// Waits until it is granted.
+    pub fn end(self) {
+        let granted = self.0.wait_with_output().expect("it was started here");
+        assert!(granted.status.success(), "no credit: {}", String::from_utf8_lossy(&granted.stderr));
     }
 }
 

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The silence after which a client that is to disconnect does.
-const SILENCE: Duration = Duration::from_millis(25);
+const SILENCE: Duration = Duration::from_millis(80);
 
 /// What a client received for its request.
 #[derive(Clone, Debug)]

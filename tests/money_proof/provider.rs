@@ -3,7 +3,7 @@
 //! It follows the script and records the tokens that each attempt is billed for; prices are applied elsewhere. It is
 //! never killed; when its standard input ends it waits for running requests and exits. Start reading in [`serve`]; the other side is [`Provider`].
 
-use crate::script::{Act, Ask, End, SLOW, Tokens, UsageReport, is_late};
+use crate::script::{Act, Ask, End, SLOW, Tokens, UNLIMITED, UsageReport, is_late};
 use crate::wire::{Head, read_head};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -20,6 +20,8 @@ pub const JOURNAL: &str = "TIERWAY_PROOF_JOURNAL";
 pub const SEED: &str = "TIERWAY_PROOF_PROVIDER_SEED";
 /// How long a held answer waits for the gateway to disconnect; only a faulty gateway does not.
 const HELD: Duration = Duration::from_secs(20);
+/// How long a provider that goes on waits in the middle: longer than a client that leaves.
+const LINGERS: Duration = Duration::from_millis(250);
 const SLOW_FRAME: Duration = Duration::from_millis(10);
 /// How late a late answer is begun.
 const LATE: Duration = Duration::from_millis(60);
@@ -94,6 +96,16 @@ struct ProviderState {
     idle: Condvar,
 }
 
+impl ProviderState {
+    /// The number of another attempt of this request, from 1.
+    fn attempt(&self, tag: u64) -> u64 {
+        let mut seen = self.seen.lock().expect("no thread panicked");
+        let number = seen.entry(tag).or_default();
+        *number += 1;
+        *number
+    }
+}
+
 /// Serves until standard input ends, as the process of its own.
 pub fn serve(journal: &Path, seed: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -137,16 +149,15 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
     let asked: serde_json::Value = serde_json::from_slice(body).expect("the gateway sends JSON");
     let tag = asked["user"].as_str().and_then(|user| user.strip_prefix("tag-")?.parse().ok()).expect("a tag");
     let deployment = crate::fixture::deployment(start, asked["model"].as_str().expect("a model"));
-    let number = {
-        let mut seen = fixture.seen.lock().expect("no thread panicked");
-        let number = seen.entry(tag).or_default();
-        *number += 1;
-        *number
-    };
+    let number = fixture.attempt(tag);
     let ask = Ask::of(fixture.seed, tag);
-    let most = asked["max_tokens"].as_u64().expect("a ceiling");
+    let at_a = start.starts_with("POST /a/");
+    let most = ceiling(&asked, at_a);
     let mut tokens = Tokens::of(fixture.seed, tag, number, body.len(), most);
-    if tag >= SLOW {
+    let goes_on = !at_a;
+    let act = Act::of(fixture.seed, &ask, number, at_a != ask.large);
+    // What goes on when it is left is long, so that most of it comes when nobody is left.
+    if tag >= SLOW || goes_on && act.is_held() {
         tokens.output = most;
     }
     let record = |tokens: Tokens| {
@@ -158,7 +169,7 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
     if is_late(fixture.seed, &ask, number) {
         std::thread::sleep(LATE);
     }
-    match Act::of(fixture.seed, &ask, number, start.starts_with("POST /a/")) {
+    match act {
         Act::Error(status) => {
             let body = r#"{"error":{"message":"busy","type":"server_error"}}"#;
             write(reader, &whole(&format!("{status} No"), "application/json", body))
@@ -173,7 +184,7 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
             until_left(reader)
         }
         Act::Answer { report, end } if stream => {
-            let mut streamed = Streamed { reader, tokens, written: 0 };
+            let mut streamed = Streamed { reader, tokens, written: 0, goes_on };
             let done = streamed.run(report, end);
             let output = streamed.written;
             record(Tokens { output, ..tokens });
@@ -194,10 +205,20 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
                     }
                     None
                 }
+                End::Held { .. } if goes_on => {
+                    std::thread::sleep(LINGERS);
+                    write(reader, &text)
+                }
                 End::Held { .. } => until_left(reader),
             }
         }
     }
+}
+
+/// The ceiling that the provider reads: each by its own name alone, and zero is none.
+fn ceiling(asked: &serde_json::Value, at_a: bool) -> u64 {
+    let read = asked[if at_a { "max_tokens" } else { "max_completion_tokens" }].as_u64();
+    read.filter(|most| *most > 0).unwrap_or(UNLIMITED).min(UNLIMITED)
 }
 
 /// A stream on its way.
@@ -206,6 +227,8 @@ struct Streamed<'a> {
     tokens: Tokens,
     /// Frames with a token that were written.
     written: u64,
+    /// Whether it writes on when nobody reads, and bills all of it: the second provider does.
+    goes_on: bool,
 }
 
 impl Streamed<'_> {
@@ -214,12 +237,21 @@ impl Streamed<'_> {
         write(self.reader, head)?;
         self.frame(r#"{"choices":[{"index":0,"delta":{"role":"assistant"},"finish_reason":null}]}"#)?;
         let stops_at = match end {
+            End::Held { .. } if self.goes_on => self.tokens.output,
             End::Broken { percent, .. } | End::Held { percent } => self.tokens.output * percent / 100,
             End::Whole | End::Slow => self.tokens.output,
         };
-        for _ in 0..stops_at {
+        let lingers_at = match end {
+            // Soon after its first token.
+            End::Held { percent } if self.goes_on => Some(1 + self.tokens.output * percent / 1_000),
+            _ => None,
+        };
+        for number in 0..stops_at {
             if end == End::Slow {
                 std::thread::sleep(SLOW_FRAME);
+            }
+            if lingers_at == Some(number) {
+                std::thread::sleep(LINGERS);
             }
             let so_far = Tokens { output: self.written + 1, ..self.tokens };
             let usage = if report == UsageReport::Always {
@@ -237,8 +269,8 @@ impl Streamed<'_> {
                 return reset(self.reader);
             }
             End::Broken { .. } => return None,
-            End::Held { .. } => return until_left(self.reader),
-            End::Whole | End::Slow => {}
+            End::Held { .. } if !self.goes_on => return until_left(self.reader),
+            End::Held { .. } | End::Whole | End::Slow => {}
         }
         self.frame(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)?;
         let Tokens { input, output, .. } = self.tokens;
@@ -261,7 +293,8 @@ impl Streamed<'_> {
 
     fn frame(&mut self, data: &str) -> Option<()> {
         let frame = format!("data: {data}\n\n");
-        write(self.reader, &format!("{:x}\r\n{frame}\r\n", frame.len()))
+        let written = write(self.reader, &format!("{:x}\r\n{frame}\r\n", frame.len()));
+        if self.goes_on { Some(()) } else { written }
     }
 }
 

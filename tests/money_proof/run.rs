@@ -4,8 +4,8 @@
 //! [`Run::play`].
 
 use crate::database::DatabaseState;
-use crate::fixture::{KEYS, Version};
-use crate::gateway::{EIO, ENOSPC, EROFS, Gateway, Machine, OPENS, SYNCS, WRITES, until};
+use crate::fixture::{DISABLED, GRANTED, KEYS, Version};
+use crate::gateway::{CreditGrant, EIO, ENOSPC, EROFS, Gateway, Machine, OPENS, SYNCS, WRITES, until};
 use crate::load::{Load, Seen, SeenEnd};
 use crate::mutant::Mutant;
 use crate::now_ms;
@@ -52,7 +52,7 @@ pub struct Run {
 impl Run {
     /// Plays `scenario` with so many requests.
     pub fn play(folder: &Path, scenario: Scenario, requests: u64, seed: u64, mutant: Option<&Mutant>) -> Self {
-        let mut stage = Stage::set(folder, scenario, requests, seed);
+        let mut stage = Stage::set(folder, scenario, requests, seed, mutant);
         if let Some(mutant) = mutant {
             mutant.plant(folder);
         }
@@ -103,6 +103,8 @@ struct Stage<'a> {
     generation: u64,
     load: Arc<Load>,
     timeline: Timeline,
+    mutant: Option<&'a Mutant>,
+    granting: Option<CreditGrant>,
     versions: u64,
     instants: usize,
     killed: Vec<(i64, DatabaseState)>,
@@ -113,7 +115,7 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn set(folder: &'a Path, scenario: Scenario, requests: u64, seed: u64) -> Self {
+    fn set(folder: &'a Path, scenario: Scenario, requests: u64, seed: u64, mutant: Option<&'a Mutant>) -> Self {
         let mut stage = Self {
             folder,
             scenario,
@@ -125,6 +127,8 @@ impl<'a> Stage<'a> {
             generation: 0,
             load: Load::start(seed, if scenario == Scenario::Faulty { SLOW } else { requests }),
             timeline: Timeline::default(),
+            mutant,
+            granting: None,
             versions: 0,
             instants: 0,
             killed: Vec::new(),
@@ -170,10 +174,26 @@ impl<'a> Stage<'a> {
         self.versions += 1;
         let addr = self.provider.as_ref().expect("it serves").addr;
         let (new, file) = (self.folder.join("new.toml"), self.folder.join("tierway.toml"));
-        std::fs::write(&new, version.file(addr)).expect("the folder can be written");
+        let text = version.file(addr);
+        let text = self.mutant.map_or(text.clone(), |mutant| mutant.write(text));
+        std::fs::write(&new, text).expect("the folder can be written");
+        let grant = version.grant;
         self.timeline.written(version, now_ms());
         // At once, so that no half of it is ever read.
         std::fs::rename(new, file).expect("the folder can be written");
+        // Beside the gateway it takes its time, which the requests must not run away from.
+        self.granted();
+        self.granting = Some(CreditGrant::start(self.folder, GRANTED, grant));
+        if self.gateway.is_none() {
+            self.granted();
+        }
+    }
+
+    /// Waits until the last credit is granted.
+    fn granted(&mut self) {
+        if let Some(granting) = self.granting.take() {
+            granting.end();
+        }
     }
 
     fn reload(&mut self) {
@@ -183,6 +203,7 @@ impl<'a> Stage<'a> {
 
     /// Starts a gateway on what there is.
     fn open(&mut self) {
+        self.granted();
         let gateway = Gateway::start(self.folder, &self.machine);
         self.openings.push(gateway.ready_after);
         self.timeline.applied(now_ms());
@@ -315,12 +336,14 @@ impl<'a> Stage<'a> {
     fn slow(&self, from: u64) -> impl Iterator<Item = Ask> {
         let first = SLOW + from * 1_000;
         let asks = (first..first + 1_000).map(|tag| Ask::of(self.seed, tag));
-        let fits = |ask: &Ask| ask.stream && ask.leaves_after.is_none() && !KEYS[ask.key].accounts.is_empty();
+        let lasts = |key: usize| !KEYS[key].accounts.is_empty() && ![DISABLED, GRANTED].contains(&KEYS[key].name);
+        let fits = move |ask: &Ask| ask.stream && ask.leaves_after.is_none() && lasts(ask.key);
         asks.filter(move |ask| fits(ask) && ask.max_tokens > 20)
     }
 
     fn end(mut self) -> Run {
         let seen = self.load.end();
+        self.granted();
         let gateway = self.gateway.take().expect("one serves");
         until("nothing is held", || gateway.held() == 0);
         gateway.signal("-TERM");

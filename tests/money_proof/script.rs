@@ -19,10 +19,67 @@ pub struct Ask {
     pub large: bool,
     pub stream: bool,
     pub max_tokens: u64,
+    pub spelling: Spelling,
     /// Letters in the message.
     pub letters: usize,
     /// The client disconnects after so many bytes of the answer, or after a silence.
     pub leaves_after: Option<usize>,
+}
+
+/// What a body says of its ceiling. Each of the two providers reads one of the names alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spelling {
+    /// `max_tokens`
+    Old,
+    /// `max_completion_tokens`
+    New,
+    /// The ceiling by the one, and another one by the other.
+    Both {
+        new_is_first: bool,
+        other: u64,
+    },
+    Null,
+    Zero,
+    Absent,
+    /// Above what the model writes.
+    Above,
+}
+
+/// What a provider writes at most that reads no ceiling, or a higher one.
+pub const UNLIMITED: u64 = 5 * CEILING;
+
+impl Spelling {
+    fn of(draw: RandomValue) -> Self {
+        match draw.salted(0).below(100) {
+            0..40 => Self::Old,
+            40..55 => Self::New,
+            55..65 => {
+                Self::Both { new_is_first: draw.salted(1).below(2) == 0, other: 1 + draw.salted(2).below(2 * CEILING) }
+            }
+            65..72 => Self::Null,
+            72..79 => Self::Zero,
+            79..90 => Self::Absent,
+            _ => Self::Above,
+        }
+    }
+
+    /// Its members of the body.
+    fn members(self, most: u64) -> String {
+        match self {
+            Self::Old => format!(r#""max_tokens":{most},"#),
+            Self::New => format!(r#""max_completion_tokens":{most},"#),
+            Self::Both { new_is_first: true, other } => {
+                format!(r#""max_completion_tokens":{most},"max_tokens":{other},"#)
+            }
+            Self::Both { new_is_first: false, other } => {
+                format!(r#""max_tokens":{most},"max_completion_tokens":{other},"#)
+            }
+            Self::Null => r#""max_tokens":null,"#.to_owned(),
+            Self::Zero => r#""max_completion_tokens":0,"#.to_owned(),
+            Self::Absent => String::new(),
+            Self::Above => format!(r#""max_tokens":{},"#, most + 10 * CEILING),
+        }
+    }
 }
 
 impl Ask {
@@ -30,32 +87,49 @@ impl Ask {
     pub fn of(seed: u64, tag: u64) -> Self {
         let draw = RandomValue(seed).salted(tag);
         let below = |salt, bound| draw.salted(salt).below(bound);
+        let large = below(1, 4) == 0;
+        // More of the dearer model's, which begin at the provider that goes on.
+        let leaving = if large { 36 } else { 12 };
         let leaves = match below(5, 100) {
             0..4 => Some(0),
-            4..12 => Some(below(6, 2_500) as usize),
+            4.. if below(5, 100) < leaving => Some(below(6, 2_500) as usize),
             _ => None,
         };
         Self {
             tag,
             key: below(0, crate::fixture::KEYS.len() as u64) as usize,
-            large: below(1, 4) == 0,
+            large,
             stream: below(2, 2) == 0,
             max_tokens: 1 + below(3, CEILING),
+            spelling: if tag < SLOW { Spelling::of(draw.salted(9)) } else { Spelling::Old },
             letters: 100 + below(4, 900) as usize,
             leaves_after: leaves,
         }
     }
 
+    /// The most tokens that may be held, asked for and served, where money is held.
+    pub fn ceiling(&self) -> u64 {
+        let asked = match self.spelling {
+            Spelling::Old | Spelling::New => self.max_tokens,
+            Spelling::Both { other, .. } => self.max_tokens.max(other),
+            Spelling::Null | Spelling::Zero | Spelling::Absent | Spelling::Above => CEILING,
+        };
+        asked.min(CEILING)
+    }
+
     /// Whether the provider stops in the middle and waits for the gateway to disconnect.
     fn is_held(&self, seed: u64) -> bool {
-        self.leaves_after.is_some() && RandomValue(seed).salted(self.tag).salted(7).below(3) == 0
+        // Of the dearer model's, which begin at the provider that goes on, all.
+        let is_drawn = RandomValue(seed).salted(self.tag).salted(7).below(3) == 0;
+        self.leaves_after.is_some() && (self.large || is_drawn)
     }
 
     /// The body, asking for `model`.
     pub fn body(&self, model: &str) -> String {
-        let (tag, text, stream, most) = (self.tag, "x".repeat(self.letters), self.stream, self.max_tokens);
+        let (tag, text, stream) = (self.tag, "x".repeat(self.letters), self.stream);
+        let ceiling = self.spelling.members(self.max_tokens);
         format!(
-            r#"{{"model":"{model}","user":"tag-{tag}","stream":{stream},"max_tokens":{most},"messages":[{{"role":"user","content":"{text}"}}]}}"#
+            r#"{{"model":"{model}","user":"tag-{tag}","stream":{stream},{ceiling}"messages":[{{"role":"user","content":"{text}"}}]}}"#
         )
     }
 }
@@ -84,7 +158,7 @@ pub enum End {
         rst: bool,
         percent: u64,
     },
-    /// It waits in the middle until the gateway disconnects.
+    /// It waits in the middle until the gateway disconnects; a provider that goes on when it is left waits a while.
     Held {
         percent: u64,
     },
@@ -116,6 +190,11 @@ const SILENT: std::ops::Range<u64> = 300..340;
 pub const SLOW: u64 = 1 << 40;
 
 impl Act {
+    /// Whether the answer stops in the middle for a while.
+    pub fn is_held(self) -> bool {
+        matches!(self, Self::Answer { end: End::Held { .. }, .. })
+    }
+
     /// What happens to attempt `number`, counted from 1, of `ask`; `preferred`: at the first of the two providers.
     pub fn of(seed: u64, ask: &Ask, number: u64, preferred: bool) -> Self {
         if ask.tag >= SLOW {
