@@ -21,8 +21,10 @@ use std::time::{Duration, Instant};
 use tierway::clock::Clock;
 use tierway::config::{ConfigSource, Environment, ExtraKey, KeyHash, Snapshot, load};
 use tierway::domain::authorize::authorize;
+use tierway::domain::body_member::ListedMembers;
 use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
+use tierway::domain::memory::InFlightAllowance;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::plan::{PlanStep, PlanTerms, RoutePlan};
 use tierway::domain::secret::Secret;
@@ -64,7 +66,9 @@ fn reading(c: &mut Criterion) {
     ];
     for (name, body) in bodies {
         group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(name, |b| b.iter(|| read_request(Endpoint::Chat, black_box(body.clone()))));
+        group.bench_function(name, |b| {
+            b.iter(|| read_request(Endpoint::Chat, black_box(body.clone()), &ListedMembers::default()))
+        });
     }
 }
 
@@ -97,7 +101,7 @@ fn body_of(text: &str, size: usize, stream: bool) -> Bytes {
 }
 
 fn call(size: usize, stream: bool) -> Call {
-    read_request(Endpoint::Chat, body(size, stream)).expect("the body is a chat request")
+    read_request(Endpoint::Chat, body(size, stream), &ListedMembers::default()).expect("the body is a chat request")
 }
 
 // --- the plan ---------------------------------------------------------------------------------
@@ -273,8 +277,10 @@ async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
         call,
         headers: &HeaderMap::new(),
         fields: ForwardedFields::default(),
+        ceiling: None,
         timeouts,
         draw: RandomValue(7),
+        allowance: &InFlightAllowance::default(),
     };
     let mut answer = upstreams.send(request, &()).await.unwrap_or_else(|error| panic!("{error:?}"));
     let mut bytes = 0;

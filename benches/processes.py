@@ -21,7 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "sk-bench-0123456789abcdef0123456789abcdef"
 MODEL = "bench-model"
-SECRETS = {"BENCH_KEY": KEY, "BENCH_CREDENTIAL": "sk-provider", "BENCH_ADMIN": "admin-" + KEY}
+ATTACKER_KEY = "sk-attacker-0123456789abcdef0123456789abcdef"
+SECRETS = {"BENCH_KEY": KEY, "BENCH_ATTACKER": ATTACKER_KEY, "BENCH_CREDENTIAL": "sk-provider", "BENCH_ADMIN": "admin-" + KEY}
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -98,6 +99,7 @@ class Server:
         self.path = path
         # Tierway stores its receipts, as it does by default, but next to the log.
         store = {"TIERWAY__STORE__URL": store or f"sqlite:{Path(log).with_suffix('.db').absolute()}"}
+        store["TIERWAY__TELEMETRY__METRICS"] = "open"
         with open(log, "ab") as sink:
             begun = time.perf_counter()
             self.process = subprocess.Popen(

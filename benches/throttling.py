@@ -140,7 +140,9 @@ def broken(cells):
         name = f"{what}, {cell['regions']} region(s), Retry-After {cell['retry_after'] or 'none'}"
         if gateway["failed"] > direct["failed"]:
             found.append(f"{name}: {gateway['failed']} failed, directly {direct['failed']}")
-        if gateway["p99"] is None or (direct["p99"] is not None and gateway["p99"] > direct["p99"] * 1.1 + 50):
+        # It is of those that were served: where more than a hundredth failed directly alone, of other requests.
+        alike = direct["failed"] - gateway["failed"] <= direct["requests"] / 100
+        if gateway["p99"] is None or (direct["p99"] is not None and alike and gateway["p99"] > direct["p99"] * 1.1 + 50):
             found.append(f"{name}: p99 {in_ms(gateway['p99'])}, directly {in_ms(direct['p99'])}")
     return found
 

@@ -1,4 +1,4 @@
-//! The provider: 600 bytes of JSON at once, or a stream as the request's
+//! The provider: 600 bytes of JSON at once, as many more as the request's `token_bytes` say, or a stream as its
 //! `frames`, `first_ms`, `pace_ms` and `token_bytes` say.
 //!
 //! It must never delay a request by itself: its latency is part of every contender's.
@@ -39,7 +39,7 @@ pub(crate) async fn serve(listen: SocketAddr, fault: Fault, backlog: u32) -> any
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
     let listener = socket.listen(backlog)?;
-    let whole = Arc::new(whole_answer());
+    let whole = Arc::new(whole_answer(BODY_LEN));
     let (switch, wrong) = watch::channel(false);
     tokio::spawn(follow_signals(switch));
     loop {
@@ -90,7 +90,10 @@ async fn serve_connection(stream: &mut TcpStream, whole: &[u8], wrong: &watch::R
         } else if memmem::find(&read[..length.min(4096)], b"\"stream\":true").is_some() {
             answer_stream(stream, &read[..length]).await?;
         } else {
-            stream.write_all(whole).await?;
+            match wire::number(&read[..length.min(4096)], "token_bytes") {
+                0 => stream.write_all(whole).await?,
+                more => stream.write_all(&whole_answer(BODY_LEN + more as usize)).await?,
+            }
         }
         read.drain(..length);
     }
@@ -152,15 +155,18 @@ fn push_frame(out: &mut Vec<u8>, data: &str) {
     out.extend_from_slice(format!("{:x}\r\n{frame}\r\n", frame.len()).as_bytes());
 }
 
-fn whole_answer() -> Vec<u8> {
-    const BODY_LEN: usize = 600;
+/// The usual length of a whole answer's body.
+const BODY_LEN: usize = 600;
+
+/// A whole answer with a body of so many bytes.
+fn whole_answer(length: usize) -> Vec<u8> {
     let body = |filler: usize| {
         format!(
             r#"{{"id":"chatcmpl-bench","object":"chat.completion","created":1760000000,"model":"bench-model","choices":[{{"index":0,"message":{{"role":"assistant","content":"{}"}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":12,"completion_tokens":64,"total_tokens":76}}}}"#,
             "x".repeat(filler)
         )
     };
-    let body = body(BODY_LEN - body(0).len());
+    let body = body(length - body(0).len());
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     (head + &body).into_bytes()
 }

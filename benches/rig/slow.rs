@@ -1,5 +1,5 @@
-//! Clients that are slow on purpose: thousands of connections, each with as little progress as its manner
-//! allows. One that the server closes reconnects at once, until stdin ends.
+//! Clients that are slow or greedy on purpose: up to thousands of connections, each with as little progress as its
+//! manner allows. One that the server closes reconnects a second later, until stdin ends.
 //!
 //! They must never slow each other down: a connection costs one task and one socket.
 //!
@@ -16,13 +16,18 @@ use tokio::time::sleep;
 
 /// Time between two bytes that a client sends.
 const PACE: Duration = Duration::from_secs(1);
+/// The same of one that sent nearly all of its body at once.
+const TRICKLE_PACE: Duration = Duration::from_secs(4);
+/// The body of those, as large as the gateway takes, and what they keep back of it.
+const LARGE_BODY: usize = 4 << 20;
+const KEPT_BACK: usize = 1000;
 /// Connections begun at once, and between two such lots: 2,500 a second, within the other side's backlog.
 const LOT: u32 = 50;
 const BETWEEN_LOTS: Duration = Duration::from_millis(20);
 /// As small as the system allows, so that unread bytes stay in the buffers of the other side.
 const RECEIVE_BUFFER: u32 = 1;
 /// Time before a client that was closed or could not connect tries again.
-const RECONNECT_AFTER: Duration = Duration::from_millis(100);
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
 /// In which way a client is slow.
 #[derive(clap::ValueEnum, Clone, Copy)]
@@ -35,6 +40,12 @@ pub(crate) enum Manner {
     Body,
     /// With a good key, a long stream that is asked for and never read
     Read,
+    /// With a good key, nearly all of a large body at once and then a byte each four seconds
+    Upload,
+    /// With a good key, a whole answer of 8 MB that is asked for and never read
+    Unread,
+    /// Without a key, one request after the other as fast as they are refused, each on a connection of its own
+    Flood,
 }
 
 #[derive(Default)]
@@ -53,6 +64,9 @@ pub(crate) async fn slow(at: Target, manner: Manner, connections: u32) -> anyhow
         Manner::Head => format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nx-slow: ", at.address).into_bytes(),
         Manner::Body => head_of_a_long_body(&at),
         Manner::Read => at.request(r#""stream":true,"frames":64,"pace_ms":0,"token_bytes":16000,"#),
+        Manner::Upload => most_of_a_large_body(&at),
+        Manner::Unread => at.request(r#""token_bytes":8000000,"#),
+        Manner::Flood => b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
     });
     for number in 1..=connections {
         tokio::spawn(keep(at.address, manner, request.clone(), counts.clone()));
@@ -96,7 +110,9 @@ async fn keep(address: std::net::SocketAddr, manner: Manner, request: Arc<Vec<u8
         let _ = stay_slow(connection, manner, &request).await;
         counts.open.fetch_sub(1, Relaxed);
         counts.let_go.fetch_add(1, Relaxed);
-        sleep(RECONNECT_AFTER).await;
+        if !matches!(manner, Manner::Flood) {
+            sleep(RECONNECT_AFTER).await;
+        }
     }
 }
 
@@ -114,11 +130,15 @@ async fn stay_slow(mut connection: TcpStream, manner: Manner, request: &[u8]) ->
             connection.read_u8().await?;
         }
         // A write fails once the other side has closed; what it sends before is not read.
-        Manner::Head | Manner::Body => loop {
-            sleep(PACE).await;
+        Manner::Head | Manner::Body | Manner::Upload => loop {
+            sleep(if matches!(manner, Manner::Upload) { TRICKLE_PACE } else { PACE }).await;
             connection.write_all(b"x").await?;
         },
-        Manner::Read => loop {
+        Manner::Flood => {
+            let mut answer = [0; 4096];
+            let _some_of_it = connection.read(&mut answer).await?;
+        }
+        Manner::Read | Manner::Unread => loop {
             sleep(PACE).await;
             if let Some(error) = connection.take_error()? {
                 return Err(error.into());
@@ -133,9 +153,20 @@ async fn stay_slow(mut connection: TcpStream, manner: Manner, request: &[u8]) ->
 }
 
 fn head_of_a_long_body(at: &Target) -> Vec<u8> {
+    head_of_a_body(at, 1_000_000)
+}
+
+fn most_of_a_large_body(at: &Target) -> Vec<u8> {
+    let mut sent = head_of_a_body(at, LARGE_BODY);
+    sent.extend(std::iter::repeat_n(b'x', LARGE_BODY - KEPT_BACK));
+    sent
+}
+
+/// A head, and the beginning of a body of so many bytes.
+fn head_of_a_body(at: &Target, length: usize) -> Vec<u8> {
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
-         content-type: application/json\r\ncontent-length: 1000000\r\n\r\n{{\"model\":\"",
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{{\"model\":\"",
         at.address, at.key
     )
     .into_bytes()
