@@ -11,15 +11,16 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 CARGO_DENY_VERSION := 0.20.2
+CARGO_CYCLONEDX_VERSION := 0.5.9
 
 export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 # Absolute, because the SDK tests run from their own directory.
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
-SDK_SUITES := .tools/openai-$(shell sed -n 's/^openai==//p' tests/sdk/requirements.txt)
+SDK_SUITES := .tools/openai-$(shell sed -n 's/^openai==\([^ ]*\).*/\1/p' tests/sdk/requirements.txt)
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages real-server fuzz fuzz-keep prove-money
+.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,7 +29,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk sdk-suites corpus outages ops admin quickstart ## install what the tests need, then run every one of them
+test: check rust sdk sdk-suites corpus outages attacks-small ops admin quickstart ## install what the tests need, then run every one of them
 
 check: setup house ## formatting, lints, documentation (of private items too), shape of the source, licences, instruction counts
 	cargo fmt --check
@@ -44,6 +45,17 @@ house: ## the shape of the source: files a request passes, long functions, repea
 # Not a part of `check`: the database of advisories is at github.com, which is not reachable everywhere.
 advisories: setup ## known vulnerabilities, and yanked or unmaintained crates; needs network access to github.com
 	cargo deny --locked check advisories
+
+# The SBOM lists what is linked into the binary for this machine's target: no crates of tests and no build scripts.
+dist: ## the release in target/dist: an archive of binary, configuration, licences and SBOM, and checksums; TRIPLE=another target
+	@if ! cargo cyclonedx --version 2>/dev/null | grep -qF $(CARGO_CYCLONEDX_VERSION); then \
+		cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION) --locked --debug --root .tools; fi
+	cargo build --release --locked $(if $(TRIPLE),--target $(TRIPLE))
+	cargo cyclonedx --format json --spec-version 1.5 --no-build-deps --override-filename tierway.cdx \
+		--target $(or $(TRIPLE),$$(rustc --print host-tuple))
+	python3 release/dist.py --binary $(TARGET_DIR)/$(if $(TRIPLE),$(TRIPLE)/)release/tierway --sbom tierway.cdx.json \
+		--into $(TARGET_DIR)/dist $(if $(TRIPLE),--target $(TRIPLE))
+	rm tierway.cdx.json
 
 instructions: setup ## instructions per request, frame and refusal, against benches/instructions.toml; UPDATE=1 writes it
 	python3 benches/instructions.py $(if $(UPDATE),--update) $(ARGS)
@@ -95,6 +107,10 @@ prove-money: ## check that no budget is overspent: N=1000000 requests, KILLS=500
 	TIERWAY_PROOF_REQUESTS=$(N) TIERWAY_PROOF_KILLS=$(KILLS) TIERWAY_PROOF_SEED=$(SEED) TIERWAY_PROOF_MUTANT=$(MUTANT) \
 		cargo test --release --locked --test money_proof -- --nocapture
 
+readers: setup ## bodies that readers of JSON may differ over, read by Go, Python and JavaScript as by the gateway: BODIES=100000 SEED=7
+	TIERWAY_READERS_BODIES=$(or $(BODIES),100000) TIERWAY_READERS_SEED=$(SEED) \
+		cargo test --locked --test readers -- --nocapture
+
 restarts: ## restart under load in every way that refuses nothing: REQUESTS=20000 over RESTARTS=3; none may fail
 	TIERWAY_RESTART_REQUESTS=$(or $(REQUESTS),20000) TIERWAY_RESTARTS=$(or $(RESTARTS),3) \
 		cargo test --locked --test restarts -- --nocapture --test-threads 1 nothing
@@ -119,6 +135,13 @@ tuesday: setup tests/sdk/.venv/installed ## fail the cheapest provider in seven 
 outages: setup tests/sdk/.venv/installed ## the official client while the cheapest provider fails, in four ways, a few seconds each, against the debug binary
 	cargo build --locked
 	python3 benches/tuesday.py --tierway $(TIERWAY_BIN) --small $(ARGS)
+
+attacks: ## keys whose requests make their provider fail in every way, beside keys that are to be served; write docs/attacks.md
+	python3 benches/attacks.py $(ARGS)
+
+attacks-small: ## the same in ten ways, half a minute in all, against the debug binary
+	cargo build --locked
+	python3 benches/attacks.py --tierway $(TIERWAY_BIN) --small $(ARGS)
 
 real-server: setup tests/sdk/.venv/installed .tools/bin/llama-server ## more users than a real server has slots, and an image to its text model; write docs/real-server.md
 	tests/sdk/.venv/bin/python tests/real_server/real_server.py $(ARGS)
@@ -165,6 +188,8 @@ setup: ## install what the tests require and is missing
 	@if ! command -v prometheus >/dev/null; then \
 		$(apt_update) && mkdir -p .tools/bin && cd .tools && apt-get download -qq prometheus && \
 		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C bin --strip-components=3 ./usr/bin && rm prometheus_*.deb; fi
+	@# Its standard library alone, for a reader of bodies that providers in Go are like: tests/readers.
+	@if ! command -v go >/dev/null; then $(call apt_install,golang-go); fi
 	@if ! command -v valgrind >/dev/null; then $(call apt_install,valgrind); fi
 	@# A debug build compiles sooner, and its check takes seconds.
 	@if ! cargo deny --version >/dev/null 2>&1; then \
@@ -172,8 +197,19 @@ setup: ## install what the tests require and is missing
 
 tests/%/.venv/installed: tests/%/requirements.txt
 	python3 -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
+
+# The frameworks of tests/clients do not agree for every Python: theirs are those of this machine's.
+requirements: tests/uv/.venv/installed ## write tests/*/requirements.txt with the hash of every file; UPGRADE=sdk takes newer versions there
+	for folder in uv admin ops sdk real_server clients clients/openai2; do \
+		universal=--universal upgrade=; \
+		if [ $$folder = clients ]; then universal=; fi; \
+		if [ $$folder = "$(UPGRADE)" ]; then upgrade=--upgrade; fi; \
+		tests/uv/.venv/bin/uv pip compile --quiet $$universal $$upgrade --python-version 3.11 --generate-hashes \
+			--no-annotate --no-strip-extras --custom-compile-command 'make requirements' \
+			-o tests/$$folder/requirements.txt tests/$$folder/requirements.in; \
+	done
 
 tests/%/node_modules/installed: tests/%/package-lock.json
 	cd tests/$* && npm ci --no-audit --no-fund
@@ -182,7 +218,7 @@ tests/%/node_modules/installed: tests/%/package-lock.json
 # The wheel has no tests; the source distribution of the same version has them.
 $(SDK_SUITES): | tests/sdk/.venv/installed
 	tests/sdk/.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary openai \
-		--dest .tools $(notdir $(subst -,==,$@))
+		--require-hashes --dest .tools -r <(sed -n '/^openai==/,/[^\\]$$/p' tests/sdk/requirements.txt)
 	tar -xzf $@.tar.gz -C .tools
 	touch $@
 

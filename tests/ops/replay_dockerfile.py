@@ -31,6 +31,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 BUILD_ARGS = {"TIERWAY_VERSION": "0-replayed", "TIERWAY_REVISION": "replayed"}
 CARGO_BUILD = "build --release --locked"
+METRICS_TOKEN = "twm-image-0123456789abcdef"
 
 # What the image `rust:*-slim-bookworm` has: Rust, gcc without g++, and Debian's base. No cmake, make,
 # pkg-config, git or Python: a crate that begins to need one fails the full replay.
@@ -325,6 +326,7 @@ class Jail:
 
     def start(self, command: list[str], listen: str, **options) -> subprocess.Popen:
         environment = {**self.image.env, "TIERWAY__SERVER__LISTEN": listen}
+        environment["TIERWAY__TELEMETRY__METRICS_TOKEN"] = METRICS_TOKEN
         if self.as_root:
             options["preexec_fn"] = self._enter
         elif self.prefix:
@@ -392,7 +394,9 @@ def health(jail: Jail, address: str) -> int:
 def check_build_info(port: str) -> None:
     """Checks that the binary was built here, from these sources, with these arguments."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    metrics = opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    headers = {"authorization": f"Bearer {METRICS_TOKEN}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
+    metrics = opener.open(request, timeout=5).read().decode()
     version = tomllib.loads((PROJECT / "Cargo.toml").read_text())["package"]["version"]
     expected = f'tierway_build_info{{revision="{BUILD_ARGS["TIERWAY_REVISION"]}",version="{version}"}} 1'
     demand(expected in metrics, f"/metrics does not say {expected}")

@@ -27,6 +27,7 @@ ANSWER_WITHIN_S = 20
 
 KEY = "sk-ops-0123456789abcdef0123456789abcdef"
 TRICKLE_KEY = "sk-ops-trickle-0123456789abcdef01234567"
+METRICS_TOKEN = "twm-ops-0123456789abcdef0123456789abcdef"
 
 # What the demo does not have: failures, fallbacks, open breakers, a limit that is reached.
 TROUBLE = f"""
@@ -117,6 +118,7 @@ class Gateway:
             "TIERWAY__ROUTING__BALANCE": "ordered",
             "OPS_KEY": KEY,
             "OPS_TRICKLE_KEY": TRICKLE_KEY,
+            "TIERWAY__TELEMETRY__METRICS_TOKEN": METRICS_TOKEN,
         }
         command = [BINARY, "serve", "--config", config]
         self.service = Service(command, r"^listening on http://(\S+)", "stdout", folder, env)
@@ -154,7 +156,9 @@ class Gateway:
         ]
 
     def metrics(self) -> str:
-        return opener.open(f"http://{self.address}/metrics", timeout=ANSWER_WITHIN_S).read().decode()
+        headers = {"authorization": f"Bearer {METRICS_TOKEN}"}
+        request = urllib.request.Request(f"http://{self.address}/metrics", headers=headers)
+        return opener.open(request, timeout=ANSWER_WITHIN_S).read().decode()
 
 
 class Prometheus:
@@ -165,6 +169,8 @@ class Prometheus:
         config = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "500ms"}
         config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+        (folder / "token").write_text(METRICS_TOKEN)
+        config["scrape_configs"][0]["authorization"]["credentials_file"] = str(folder / "token")
         config["rule_files"] = [str(RULES)]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         command = [

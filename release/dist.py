@@ -1,0 +1,138 @@
+"""Packs a release: an archive of the binary, the configuration, licences and the SBOM, and checksums of what is published.
+
+`make dist` builds the binary and has the SBOM written by cargo-cyclonedx; both are arguments here. The archive is the same
+for the same input: names are sorted, and times are those of the commit. It must never pack an SBOM that lacks a crate.
+
+Start reading in `main`.
+"""
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import tarfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+#: What is packed beside the binary, licences and SBOM.
+FILES = [
+    "LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", "config/tierway.example.toml", "config/tierway.schema.json",
+    "config/systemd", "config/prometheus", "config/grafana",
+]
+LICENCE_FILES = re.compile(r"(?i)(licen[cs]e|copying|notice|unlicense|copyright)([-_.].*)?")
+
+
+def said(*command):
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def linked(target):
+    """The crates that are linked into the binary, by name and version: those of tests and build scripts are not."""
+    metadata = json.loads(said("cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target))
+    packages = {package["id"]: package for package in metadata["packages"]}
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    root = metadata["resolve"]["root"]
+    found, left = set(), [root]
+    while left:
+        if (one := left.pop()) in found:
+            continue
+        found.add(one)
+        if is_macro(packages[one]):
+            continue
+        deps = nodes[one]["deps"]
+        left += [dep["pkg"] for dep in deps if any(kind["kind"] is None for kind in dep["dep_kinds"])]
+    crates = [packages[one] for one in found - {root} if not is_macro(packages[one])]
+    return sorted(crates, key=lambda crate: (crate["name"], crate["version"]))
+
+
+def is_macro(package):
+    """Whether it runs in the compiler: neither it nor what it needs is linked."""
+    return any("proc-macro" in target["kind"] for target in package["targets"])
+
+
+def notices(crates):
+    """The licences of what is linked, each text once."""
+    texts, unnamed = {}, []
+    for crate in crates:
+        folder = Path(crate["manifest_path"]).parent
+        files = sorted(file for file in folder.iterdir() if file.is_file() and LICENCE_FILES.fullmatch(file.name))
+        for file in files:
+            texts.setdefault(file.read_text(errors="replace").strip(), []).append(f"{crate['name']} {crate['version']}")
+        if not files:
+            unnamed.append(crate)
+    parts = ["What is linked into tierway, and its licences.\n"]
+    parts += [f"{crate['name']} {crate['version']}: {crate['license']}" for crate in crates]
+    if unnamed:
+        parts.append("\nThese have no file with their licence; its text is in LICENSE, or among the following ones:\n")
+        parts += [f"{crate['name']} {crate['version']}: {crate['license']}" for crate in unnamed]
+    for text, names in texts.items():
+        parts.append(f"\n{'-' * 100}\n{', '.join(dict.fromkeys(names))}\n\n{text}")
+    return "\n".join(parts) + "\n"
+
+
+def check_sbom(sbom, crates):
+    document = json.loads(sbom)
+    if document.get("bomFormat") != "CycloneDX":
+        raise SystemExit("the SBOM is not one of CycloneDX")
+    listed = {(component["name"], component["version"]) for component in document.get("components", [])}
+    missing = [f"{crate['name']} {crate['version']}" for crate in crates if (crate["name"], crate["version"]) not in listed]
+    if missing:
+        raise SystemExit(f"the SBOM lacks {', '.join(missing)}")
+
+
+def archive(folder, entries, seconds):
+    """A tar.gz of `entries`, names to bytes, in `folder`."""
+    packed = io.BytesIO()
+    # Without the name and the time that gzip would write.
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for name, content in sorted(entries.items()):
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size, entry.mtime = len(content), seconds
+            entry.mode = 0o755 if name == "tierway" else 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def files():
+    for name in FILES:
+        path = ROOT / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                yield str(file.relative_to(ROOT)), file.read_bytes()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--binary", type=Path, required=True)
+    parser.add_argument("--sbom", type=Path, required=True, help="what cargo-cyclonedx wrote, as JSON")
+    parser.add_argument("--target", help="what the binary was built for; otherwise this machine's")
+    parser.add_argument("--into", type=Path, required=True, help="the folder of what is published")
+    args = parser.parse_args()
+    target = args.target or said("rustc", "--print", "host-tuple").strip()
+    version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+    crates = linked(target)
+    sbom = args.sbom.read_bytes()
+    check_sbom(sbom, crates)
+    seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or said("git", "log", "-1", "--format=%ct"))
+    name = f"tierway-{version}-{target}"
+    entries = {
+        **dict(files()),
+        "tierway": args.binary.read_bytes(),
+        "THIRD-PARTY-LICENSES": notices(crates).encode(),
+        "tierway.cdx.json": sbom,
+    }
+    published = {f"{name}.tar.gz": archive(name, entries, seconds), f"{name}.cdx.json": sbom}
+    sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {file}\n" for file, content in sorted(published.items()))
+    args.into.mkdir(parents=True, exist_ok=True)
+    for file, content in {**published, "SHA256SUMS": sums.encode()}.items():
+        (args.into / file).write_bytes(content)
+        print(args.into / file)
+
+
+if __name__ == "__main__":
+    main()
