@@ -1,8 +1,8 @@
 //! A request's body: read on demand, decoded, limited in size and in rate, and counted for its key.
 //!
-//! Nothing is read before [`Upload::gather`] is polled, so a client without a key makes us read
-//! nothing. How long all of it may take is its reader's to limit, in [`relay`](crate::relay). What is unread when the request was answered is discarded for up to two seconds, so that
-//! the client reads the answer and not a reset.
+//! Nothing is read before [`Upload::gather`] is polled, so a client without a key makes us read nothing. How long all of
+//! it may take is its reader's to limit, in [`relay`](crate::relay). What is unread when the request was answered is
+//! discarded for up to two seconds, so that the client reads the answer and not a reset.
 //!
 //! Start reading at [`Upload::gather`].
 
