@@ -4,8 +4,8 @@
 //! single region is always well and each of the others breaks and heals at random. Faults are all those before the
 //! first token. Clients never retry: every failed request counts, and names the state of the regions and its answer.
 //!
-//! Time is scaled in the usual run. `TIERWAY_ROTATION_REQUESTS` and `TIERWAY_FLIPPING_REQUESTS` set the number of
-//! requests, and then real periods and the gateway's own defaults apply.
+//! The gateway has its default settings. The usual run sends few requests, far apart; `TIERWAY_ROTATION_REQUESTS` and
+//! `TIERWAY_FLIPPING_REQUESTS` set another number, which is sent faster.
 //!
 //! Start reading in [`run`].
 
@@ -23,24 +23,21 @@ use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt};
 const REGIONS: usize = 3;
 /// Connections that send requests at the same time.
 const CONNECTIONS: usize = 16;
-/// One request per this time.
-const EVERY: Duration = Duration::from_millis(5);
-/// Requests in the scaled run.
+/// Requests in the usual run, and the time between two: long enough for several changes.
 const REQUESTS: usize = 2_000;
+const EVERY: Duration = Duration::from_millis(17);
+/// The time between two requests in a run of another number.
+const EVERY_OF_MANY: Duration = Duration::from_millis(5);
+/// Milliseconds between two changes of the only region that is well.
+const ROTATING: Range<u64> = 6_000..8_000;
+/// Milliseconds between two changes of one region that is not always well.
+const FLIPPING: Range<u64> = 1_000..10_000;
 /// How long a request may take.
 const UNANSWERED: Duration = Duration::from_secs(10);
 /// How many receipts a failed run shows.
 const SHOWN: usize = 12;
 /// Of the random numbers.
 const SEED: u64 = 11;
-
-/// Settings of `[routing]` for the scaled run: a quarter of the defaults.
-const SCALED: &str = r#"
-connect_timeout = "200ms"
-first_token     = "2500ms"
-whole           = "10s"
-breaker = { failures = 5, open = "250ms", open_max = "5s" }
-"#;
 
 /// How the regions fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,36 +48,26 @@ enum World {
     Flipping,
 }
 
-/// How long one run is.
-struct Scale {
-    requests: usize,
-    /// Milliseconds between two changes.
-    period: Range<u64>,
-    routing: &'static str,
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_the_only_region_that_is_well_is_another_one_every_few_seconds() {
-    run(World::Rotating, scale("TIERWAY_ROTATION_REQUESTS", 6_000..8_000, 1_500..2_000)).await;
+    run(World::Rotating, load("TIERWAY_ROTATION_REQUESTS")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_all_regions_but_one_break_and_heal_at_random() {
-    run(World::Flipping, scale("TIERWAY_FLIPPING_REQUESTS", 1_000..10_000, 250..2_500)).await;
+    run(World::Flipping, load("TIERWAY_FLIPPING_REQUESTS")).await;
 }
 
-fn scale(variable: &str, real: Range<u64>, scaled: Range<u64>) -> Scale {
+/// How many requests to send, and the time between two.
+fn load(variable: &str) -> (usize, Duration) {
     match std::env::var(variable) {
-        Ok(number) => {
-            let requests = number.parse().unwrap_or_else(|_| panic!("{variable} is a number"));
-            Scale { requests, period: real, routing: "" }
-        }
-        Err(_) => Scale { requests: REQUESTS, period: scaled, routing: SCALED },
+        Ok(number) => (number.parse().unwrap_or_else(|_| panic!("{variable} is a number")), EVERY_OF_MANY),
+        Err(_) => (REQUESTS, EVERY),
     }
 }
 
-async fn run(world: World, scale: Scale) {
-    let (gateway, regions) = start(scale.routing).await;
+async fn run(world: World, (requests, every): (usize, Duration)) {
+    let (gateway, regions) = start().await;
     let state = Arc::new(Mutex::new(State::default()));
     let mut clients = TestClients::new(CONNECTIONS, &gateway);
     // Connections are open and every region has answered, as before any outage.
@@ -98,11 +85,11 @@ async fn run(world: World, scale: Scale) {
         let sent = answered.lock().expect("no holder panics").remove(&number);
         (sent.expect("it was sent").elapsed(), End::of(number, &answer, &seen))
     };
-    let asking = async { clients.send_paced(scale.requests, EVERY, make, read).await };
+    let asking = async { clients.send_paced(requests, every, make, read).await };
     let breaking = async {
         match world {
-            World::Rotating => rotate(&regions, &state, &mut rng, &scale.period).await,
-            World::Flipping => flip(&regions, &state, &mut rng, &scale.period).await,
+            World::Rotating => rotate(&regions, &state, &mut rng).await,
+            World::Flipping => flip(&regions, &state, &mut rng).await,
         }
     };
     let ends = tokio::select! {
@@ -157,7 +144,7 @@ fn request(number: usize) -> TestRequest {
     if number.is_multiple_of(2) { TestRequest::chat("small") } else { TestRequest::stream("small") }
 }
 
-async fn start(routing: &str) -> (TestGateway, Vec<ScriptedProvider>) {
+async fn start() -> (TestGateway, Vec<ScriptedProvider>) {
     let (mut regions, mut config) = (Vec::new(), String::new());
     for number in 0..REGIONS {
         let provider = ScriptedProvider::start(&format!("r{number}")).await;
@@ -165,18 +152,13 @@ async fn start(routing: &str) -> (TestGateway, Vec<ScriptedProvider>) {
         regions.push(provider);
     }
     let deployments: Vec<_> = (0..REGIONS).map(|number| format!("{{ provider = \"r{number}\" }}")).collect();
-    config += &format!("[models.small]\ndeployments = [{}]\n{ALLOW_ALL}[routing]\n{routing}", deployments.join(", "));
+    config += &format!("[models.small]\ndeployments = [{}]\n{ALLOW_ALL}", deployments.join(", "));
     (TestGateway::start(&config).await, regions)
 }
 
 /// The next region is well before the last one breaks: at every instant one is. The faults that state a time are left
 /// out: nothing is sent there before that time, which may be the one at which it is the only region that is well.
-async fn rotate(
-    regions: &[ScriptedProvider],
-    state: &Mutex<State>,
-    rng: &mut fastrand::Rng,
-    period: &Range<u64>,
-) -> Infallible {
+async fn rotate(regions: &[ScriptedProvider], state: &Mutex<State>, rng: &mut fastrand::Rng) -> Infallible {
     let faults =
         Fault::ALL.into_iter().filter(|f| !matches!(f, Fault::Status429RetryAfter | Fault::Status503RetryAfter));
     let faults: Vec<_> = faults.collect();
@@ -185,7 +167,7 @@ async fn rotate(
         change(regions, state, number, Some(faults[rng.usize(..faults.len())])).await;
     }
     loop {
-        tokio::time::sleep(Duration::from_millis(rng.u64(period.clone()))).await;
+        tokio::time::sleep(Duration::from_millis(rng.u64(ROTATING))).await;
         let next = (well + rng.usize(1..REGIONS)) % REGIONS;
         change(regions, state, next, None).await;
         change(regions, state, well, Some(faults[rng.usize(..faults.len())])).await;
@@ -193,12 +175,7 @@ async fn rotate(
     }
 }
 
-async fn flip(
-    regions: &[ScriptedProvider],
-    state: &Mutex<State>,
-    rng: &mut fastrand::Rng,
-    period: &Range<u64>,
-) -> Infallible {
+async fn flip(regions: &[ScriptedProvider], state: &Mutex<State>, rng: &mut fastrand::Rng) -> Infallible {
     let mut due = [Instant::now(); REGIONS - 1];
     loop {
         let number = if due[0] <= due[1] { 0 } else { 1 };
@@ -206,7 +183,7 @@ async fn flip(
         // As often well as it has any one fault.
         let fault = Fault::ALL.get(rng.usize(..=Fault::ALL.len())).copied();
         change(regions, state, number, fault).await;
-        due[number] = Instant::now() + Duration::from_millis(rng.u64(period.clone()));
+        due[number] = Instant::now() + Duration::from_millis(rng.u64(FLIPPING));
     }
 }
 

@@ -1249,6 +1249,31 @@ mod tests {
     }
 
     #[test]
+    fn a_deployment_that_answers_again_is_asked_again_before_a_trial() {
+        // The first attempt is lost in one region and the second beside it in another; the third is open.
+        let third = |lost_is_well: bool| {
+            let scenario = Scenario::of(table(&[("a", &["us", "eu", "asia"])], &[("one", &["a"], &[])]))
+                .blocked("asia/a", ms(900));
+            let (now, draw) = (scenario.now, scenario.draw);
+            let scenario = scenario.view("asia/a", |view| view.trial_at = now);
+            let mut plan = scenario.plan();
+            let PlanStep::Try(first) = plan.next(&scenario.table, &scenario.health, now, draw) else { panic!() };
+            let rescue = plan.beside(&scenario.table, &scenario.health, BesideReason::Rescue, now, draw).expect("eu");
+            let name = |id| scenario.table.deployment(id).name.to_string();
+            let (first, rescue) = (name(first.deployment), name(rescue.deployment));
+            let scenario = scenario.view(&rescue, |view| view.silent = true);
+            let scenario = scenario.view(&first, |view| view.silent = !lost_is_well);
+            let vain = PendingAttempts { alone: false, silent: false, hedge: false, late: false, in_vain: true };
+            let due = plan.due(&scenario.table, &scenario.health, vain, now, draw);
+            let (attempt, _) = due.expect("an attempt is left");
+            (scenario.table.deployment(attempt.deployment).name.to_string(), first)
+        };
+        let (asked, lost) = third(true);
+        assert_eq!(asked, lost);
+        assert_eq!(third(false).0, "asia/a");
+    }
+
+    #[test]
     fn an_attempt_is_kept_for_each_model_of_the_chain() {
         let tiers: &[(&str, &[&str], &[&str])] =
             &[("one", &["a"], &["two", "three"]), ("two", &["b"], &[]), ("three", &["c"], &[])];

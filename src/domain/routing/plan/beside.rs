@@ -6,6 +6,8 @@
 //! Start reading in [`RoutePlan::due`].
 
 use super::{Attempt, ChosenCandidate, RoutePlan};
+use crate::domain::failure::Failure;
+use crate::domain::id::DeploymentId;
 use crate::domain::random::RandomValue;
 use crate::domain::routing::health::{ExtraBudget, HealthSource, PermitKind};
 use crate::domain::routing::table::RoutingTable;
@@ -90,7 +92,7 @@ impl RoutePlan {
     }
 
     /// One more attempt of a request that was rescued: in the place of one that failed, or of one that nothing may
-    /// come of.
+    /// come of. A deployment that answers again, after it lost this request, comes before a trial at one that does not.
     fn further<B: HealthSource>(
         &mut self,
         table: &RoutingTable,
@@ -102,9 +104,31 @@ impl RoutePlan {
             return None;
         }
         match self.elsewhere(table, health, ExtraBudget::Retry, now, draw) {
-            Err(NoneElsewhere) => self.trial(table, health, now),
+            Err(NoneElsewhere) => self.where_it_was_lost(table, health, now).or_else(|| self.trial(table, health, now)),
             Ok(found) => found,
         }
+    }
+
+    /// A second attempt at a deployment that never answered the first one, and is healthy by now.
+    fn where_it_was_lost<B: HealthSource>(
+        &mut self,
+        table: &RoutingTable,
+        health: &B,
+        now: Instant,
+    ) -> Option<Attempt<B::Permit>> {
+        let lost_once = |id: DeploymentId| {
+            let mut there = self.tried.iter().filter(|tried| tried.deployment == id);
+            let first = there.next();
+            let unanswered = first.is_some_and(|tried| matches!(tried.failure, None | Some(Failure::Silent)));
+            unanswered && there.next().is_none()
+        };
+        let candidate = self.deployments().find_map(|(index, id)| {
+            let candidate = lost_once(id).then(|| self.usable(health, index, id, now))??;
+            let view = &candidate.view;
+            (!view.silent && !candidate.is_probe() && view.last_good == Some(true)).then_some(candidate)
+        })?;
+        let chosen = ChosenCandidate { candidate, kind: PermitKind::Usual, budget: Some(ExtraBudget::Retry) };
+        self.take(table, health, chosen, now)
     }
 
     /// How long the latest attempt is waited for before another one is started beside it: its share of the time
