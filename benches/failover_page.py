@@ -202,9 +202,9 @@ another model's second half would not match it. It ends with an error event and 
 counted apart from requests that failed. *Slowed* is a first token more than 100 ms later than the median
 before the outage.
 
-In a region that falls silent, a lost request cannot be distinguished from a slow one: those in progress wait for
-`first_token` (10 s unless set otherwise) and are then served elsewhere, streams that had begun wait for `idle`
-(20 s), and so does each probe. New requests avoid the region within a second.
+In a region that falls silent, a lost request cannot be distinguished from a slow one: those in progress are made
+elsewhere as well, streams that had begun wait for `idle` (2 min unless set otherwise). New requests avoid the region
+within a second.
 
 ## What was done
 

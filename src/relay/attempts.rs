@@ -299,11 +299,7 @@ impl Dispatch<'_> {
     /// How long an answer is waited for at least before it is called late.
     fn late_after(&self, deployment: DeploymentId) -> Duration {
         let table = &self.active.snapshot.table;
-        let model = table.model(table.deployment(deployment).model);
-        match self.mode() {
-            AnswerMode::Stream => model.first_token,
-            AnswerMode::Whole => model.whole / 4,
-        }
+        table.model(table.deployment(deployment).model).late_after(self.mode())
     }
 
     fn mode(&self) -> AnswerMode {

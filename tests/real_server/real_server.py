@@ -36,6 +36,12 @@ from processes import SECRETS, Server, free_port, machine, say  # noqa: E402
 
 USERS, SLOTS = 8, 2
 PIXEL = ("data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
+#: What is asked for through the gateway: with a fallback, and without any other provider.
+GATEWAY_MODELS = {"gateway": "default", "gateway, lone deployment": "alone"}
+#: Seconds in which a server that is alive may begin no answer before the fallback is asked as well.
+PATIENCE = 10
+#: How much later than directly the last first token may come, as a share.
+LATER = 0.15
 #: Between two images of the user who sends them.
 IMAGE_PAUSE = 0.2
 
@@ -207,9 +213,10 @@ async def measure(direct, gateway, args):
         say(f"the last waited only {waited:.0f} s: again, with {tokens} tokens")
         figures["crowd"]["direct"] = await crowd(direct, "tiny", tokens)
     say(f"{USERS} users, direct: done")
-    figures["crowd"]["gateway"] = await crowd(gateway, "default", tokens)
-    say(f"{USERS} users, gateway: done")
-    for name, side, model in [("direct", direct, "tiny"), ("gateway", gateway, "default"), ("gateway, lone deployment", gateway, "alone")]:
+    for name, model in GATEWAY_MODELS.items():
+        figures["crowd"][name] = await crowd(gateway, model, tokens)
+        say(f"{USERS} users, {name}: done")
+    for name, side, model in [("direct", direct, "tiny"), *((name, gateway, model) for name, model in GATEWAY_MODELS.items())]:
         figures["image"][name] = await image_among(side, model, short, args.seconds)
         say(f"an image among others, {name}: done")
     return figures
@@ -245,13 +252,19 @@ def main():
 
 
 def judge(figures):
-    """Ends with an error when the gateway served less than the server itself, or elsewhere, or hid its words."""
+    """Ends with an error when the gateway served less or later than the server itself, left it early, or hid its words."""
     broken = []
-    crowd_seen = figures["crowd"]["gateway"]
-    if missing := sum(one["outcome"] != "served" for one in crowd_seen):
-        broken.append(f"{missing} of {len(crowd_seen)} users were not served")
-    if leaked := sum("spare" in (one["deployment"] or "") for one in crowd_seen):
-        broken.append(f"{leaked} of {len(crowd_seen)} users were served by the fallback")
+    latest = max(one["first_s"] or 0 for one in figures["crowd"]["direct"])
+    for name in GATEWAY_MODELS:
+        seen = figures["crowd"][name]
+        if missing := sum(one["outcome"] != "served" for one in seen):
+            broken.append(f"{name}: {missing} of {len(seen)} users were not served")
+        if again := sum(one["sends"] > 1 for one in seen):
+            broken.append(f"{name}: {again} of {len(seen)} users were served only because their client asked again")
+        if late := sum((one["first_s"] or 0) > latest * (1 + LATER) for one in seen):
+            broken.append(f"{name}: {late} of {len(seen)} users waited longer than the last one did directly")
+        if early := sum("spare" in (one["deployment"] or "") and (one["first_s"] or 0) < PATIENCE for one in seen):
+            broken.append(f"{name}: {early} of {len(seen)} requests left for the fallback within {PATIENCE} s")
     for name, part in figures["image"].items():
         if name == "direct":
             continue

@@ -34,7 +34,7 @@ def crowd_table(figures):
         first = [one["first_s"] for one in seen if one["first_s"] is not None]
         heads = [one["head_s"] for one in seen if one["head_s"] is not None]
         cells = [name, f"**{count(seen, 'served')} of {len(seen)}**", count(seen, "failed"), count(seen, "cut"),
-                 "" if name == "direct" else by_fallback(seen), sum(one["sends"] > 1 for one in seen),
+                 by_fallback(seen) if name == "gateway" else "", sum(one["sends"] > 1 for one in seen),
                  in_s(min(first, default=None)), in_s(median(first)), in_s(max(first, default=None)), in_s(max(heads, default=None)),
                  in_s(max(one["end_s"] for one in seen))]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -81,15 +81,16 @@ has a key of its own and the official Python client with default settings.
 ## {users} users at once
 
 Each streams {figures["tokens"]} tokens, so that a slot is busy for about {about["each"]:.0f} s for each and the last users wait for three before
-them. The server is slow, and alive: nobody may be sent away, and nothing may leave for the fallback.
+them. The server is slow, and alive: nobody may be sent away, and no first token may come later than the last one does
+directly. After 10 s in which the server began no answer, or four times what is usual there if that is longer, the fallback
+is asked *as well*, and the first answer counts; sooner nothing leaves. No client needs to send its request again. *Lone deployment* is a model name that has no second provider and no tier below it.
 
 {crowd_table(figures)}
 
 ## One user sends an image to a text model
 
 For {about["seconds"]:.0f} s seven users stream {figures["short"]} tokens again and again, while the eighth sends an image every 0.2 s. The server
-answers an image with status 500. The others must not notice, and the eighth must be able to read why: `{WORDS}`. *Lone
-deployment* is the same by a model name that has no second provider and no tier below it.
+answers an image with status 500. The others must not notice, and the eighth must be able to read why: `{WORDS}`.
 
 {image_table(figures)}
 

@@ -235,11 +235,7 @@ impl Running {
         let place = active.places.iter().position(|place| *place == self.sent.place);
         let deployment = &active.table.deployments[place.expect("it was chosen from there")];
         let model = active.table.model(deployment.model);
-        let limit = match active_request.mode {
-            AnswerMode::Stream => model.first_token,
-            AnswerMode::Whole => model.whole / 4,
-        };
-        self.sent.at + limit.max(self.usual(active_request.mode) * 4)
+        self.sent.at + model.late_after(active_request.mode).max(self.usual(active_request.mode) * 4)
     }
 
     fn knows_usual(&self, mode: AnswerMode) -> bool {

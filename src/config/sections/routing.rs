@@ -57,15 +57,17 @@ section! {
         /// How long opening a connection may take.
         // Across an ocean it takes 300 ms; twice that and a lost packet is a dead host.
         connect_timeout: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_millis(750))),
-        /// Streams: from the request sent to the first token.
-        // Long contexts take seconds to read; no client waits longer than this for a first token.
-        first_token: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(10))),
+        /// Streams: from the request sent to the first token. Where another deployment is left, it is asked as well much
+        /// sooner: see silent_after.
+        // A model that thinks, or waits for a slot of its server, sends nothing for minutes, and the official clients wait
+        // ten.
+        first_token: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(600))),
         /// Streams: between two frames.
-        // Tokens come in tens of milliseconds; this long without one is a stall.
-        idle: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(20))),
+        // Tokens come in tens of milliseconds, but a model may think or search in the middle of its answer.
+        idle: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(120))),
         /// Whole answers: from the request sent to the last byte.
-        // A whole answer shows nothing until it is complete.
-        whole: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(120))),
+        // As long as the official clients wait: it shows nothing until it is complete.
+        whole: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(600))),
         /// From the request being read to its last byte, over all attempts.
         // The longest answer worth waiting for.
         total: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(600))),

@@ -37,7 +37,7 @@ impl UsualAnswerTimes {
 pub struct SilenceLimits {
     /// No deployment is silent sooner than this.
     pub silent_after: Duration,
-    /// How long a stream's first token is waited for.
+    /// After this long without a sign a deployment is silent, where nothing else is known of it.
     pub first_token: Duration,
 }
 

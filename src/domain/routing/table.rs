@@ -10,6 +10,7 @@ use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{Call, EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::pricing::{PriceVersion, Prices};
+use crate::domain::routing::AnswerMode;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,6 +179,21 @@ pub struct Model {
     /// How long a whole answer may take from the request sent to its last byte.
     pub whole: Duration,
 }
+
+impl Model {
+    /// How long an answer of this mode is waited for at least before another deployment is asked as well: a model that
+    /// thinks may need minutes, but what is lost is not waited for as long.
+    pub fn late_after(&self, mode: AnswerMode) -> Duration {
+        match mode {
+            AnswerMode::Stream => self.first_token.min(LATE_STREAM),
+            AnswerMode::Whole => (self.whole / 4).min(LATE_WHOLE),
+        }
+    }
+}
+
+/// Few healthy deployments take longer to begin a stream, and to give a whole answer.
+const LATE_STREAM: Duration = Duration::from_secs(10);
+const LATE_WHOLE: Duration = Duration::from_secs(30);
 
 /// The input tokens that an image takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

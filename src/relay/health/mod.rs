@@ -27,6 +27,7 @@ use crate::domain::breaker::team::TeamBreakers;
 use crate::domain::id::{ModelId, TeamId};
 use crate::domain::policy::HedgeRule;
 use crate::domain::retry::RetryBudget;
+use crate::domain::routing::AnswerMode;
 use crate::domain::routing::gauge::Gauge;
 use crate::domain::routing::silence::SilenceLimits;
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
@@ -149,7 +150,7 @@ impl HealthRegistry {
             state.health.lock().breakers.update_settings(table.settings.breaker);
             let silence = SilenceLimits {
                 silent_after: table.settings.silent_after,
-                first_token: table.model(deployment.model).first_token,
+                first_token: table.model(deployment.model).late_after(AnswerMode::Stream),
             };
             let credentials = Credentials::new(state.slots(&credentials[deployment.provider.index()]));
             SetMember { state: state.clone(), max_concurrent: deployment.max_concurrent, silence, credentials }
