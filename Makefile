@@ -115,8 +115,9 @@ restarts: ## restart under load in every way that refuses nothing: REQUESTS=2000
 	TIERWAY_RESTART_REQUESTS=$(or $(REQUESTS),20000) TIERWAY_RESTARTS=$(or $(RESTARTS),3) \
 		cargo test --locked --test restarts -- --nocapture --test-threads 1 nothing
 
-bench: ## compare with nginx and a bare proxy, keep 10,000 streams open, measure growth; write docs/performance.md
-	@command -v wrk >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { $(call apt_install,wrk nginx-light); }
+bench: ## compare with nginx, HAProxy and a bare proxy, keep 10,000 streams open, measure growth; write docs/performance.md
+	@export PATH="$$PATH:/usr/sbin"; command -v wrk >/dev/null && command -v nginx >/dev/null && command -v haproxy >/dev/null && \
+		command -v strace >/dev/null || { $(call apt_install,wrk nginx-light haproxy strace); }
 	python3 benches/compare.py $(ARGS)
 
 failover: ## stop one of three regions under load, in five ways; write docs/failover.md and its picture

@@ -1,4 +1,4 @@
-"""Tierway compared with nginx and a minimal proxy, in one interleaved run: `make bench`.
+"""Tierway compared with nginx, HAProxy and a minimal proxy, in one interleaved run: `make bench`.
 
 Every measure is taken of every contender in turn, round after round, so that a machine which is slow
 for a minute is slow for all of them. The gateway has one core; provider and load share the other.
@@ -22,8 +22,10 @@ from pathlib import Path
 import growth
 import money
 import page
+import syscalls
+from contenders import TIERWAY, certificate, contenders
 from loads import Loads
-from processes import KEY, MODEL, Server, add_arguments, build, free_port, machine, need, say, tool
+from processes import LIMITED_KEY, Server, add_arguments, build, free_port, machine, need, say, tool
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Lengths:
     stream_times: int
     held: int
     large: int
+    traced: int
     refused: int
     open_streams_rounds: int
     growth_rounds: int
@@ -46,126 +49,15 @@ class Lengths:
 
 
 FULL = Lengths(
-    rounds=3, warm_up=2, closed=5, slow=10, fast=5, streams=200, stream_times=5, held=2000, large=4, refused=3,
+    rounds=3, warm_up=2, closed=5, slow=10, fast=5, streams=200, stream_times=5, held=2000, large=4, traced=2,
+    refused=3,
     open_streams_rounds=2, growth_rounds=3, growth=2,
 )
 QUICK = Lengths(
-    rounds=2, warm_up=1, closed=2, slow=2, fast=2, streams=200, stream_times=1, held=1000, large=2, refused=1,
+    rounds=2, warm_up=1, closed=2, slow=2, fast=2, streams=200, stream_times=1, held=1000, large=2, traced=1,
+    refused=1,
     open_streams_rounds=1, growth_rounds=1, growth=1,
 )
-
-
-class Contender:
-    """A server under test: how it is started, on which port it listens."""
-
-    def __init__(self, name, command, port, binary, folder, core):
-        self.name, self.command, self.port, self.binary, self.core = name, command, port, binary, core
-        self.log = folder / f"{name}.log"
-
-    def start(self):
-        return Server(self.command, self.port, self.core, self.log)
-
-
-# --- contenders -------------------------------------------------------------------------------
-
-NGINX = """
-daemon off; master_process on; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
-events {{ worker_connections {connections}; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
-  scgi_temp_path {folder}/s; uwsgi_temp_path {folder}/u;
-  keepalive_requests 1000000000; map_hash_bucket_size 256;
-  client_max_body_size 32m;
-  map $http_authorization $refused {{ default 1; "Bearer {key}" 0; }}
-  upstream provider {{ server 127.0.0.1:{mock}; keepalive 256; keepalive_requests 1000000000; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      if ($refused) {{ return 401 '{{"error":{{"message":"refused"}}}}'; }}
-      proxy_pass http://provider; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 1h;
-    }}
-  }}
-}}
-"""
-
-# Every feature on: the key has a rate, a token and a concurrency limit, two deployments are balanced,
-# breakers count, and every request is logged and counted.
-TIERWAY = """
-[server]
-listen = "127.0.0.1:{port}"
-admin_token = "env:BENCH_ADMIN"
-
-[providers.one]
-protocol = "openai"
-base_url = "http://127.0.0.1:{mock}/v1"
-credential = "env:BENCH_CREDENTIAL"
-region = "one"
-
-[providers.two]
-protocol = "openai"
-base_url = "http://127.0.0.1:{mock}/v1"
-credential = "env:BENCH_CREDENTIAL"
-region = "two"
-
-[models."{model}"]
-price = {{ input = "0.07", output = "0.25" }}
-context = 1048576
-max_output = 8192
-deployments = [{{ provider = "one" }}, {{ provider = "two" }}]
-
-[models.other]
-price = {{ input = "0.10", output = "0.28" }}
-context = 131072
-max_output = 8192
-deployments = [{{ provider = "one" }}, {{ provider = "two" }}]
-
-[tiers.default]
-models = ["{model}"]
-then = ["fallback"]
-
-[tiers.fallback]
-models = ["other"]
-
-[routing]
-idle = "1h"
-total = "1h"
-
-[policies.bench]
-tiers = ["*"]
-requests_per_minute = 1000000000
-tokens_per_minute = 1000000000000
-max_concurrent = 100000
-
-[teams.bench]
-
-[[keys]]
-name = "bench"
-team = "bench"
-policy = "bench"
-secret = "env:BENCH_KEY"
-"""
-
-
-def contenders(args, folder, mock, connections=16384):
-    """The servers under test, each with a port of its own and the provider at port `mock` as its upstream."""
-
-    def contender(name, binary, config, command):
-        port = free_port()
-        if config:
-            (folder / f"{name}.conf").write_text(
-                config.format(folder=folder, port=port, mock=mock, key=KEY, model=MODEL, connections=connections)
-            )
-        command = [str(binary), *(part.format(port=port, config=folder / f"{name}.conf") for part in command)]
-        return Contender(name, command, port, binary, folder, args.gateway_core)
-
-    provider = f"http://127.0.0.1:{mock}/v1/chat/completions"
-    return [
-        contender("nginx", tool("nginx"), NGINX, ["-c", "{config}"]),
-        contender("bare axum + reqwest", args.rig, None, ["pass", "127.0.0.1:{port}", provider, KEY]),
-        contender("Tierway", args.tierway, TIERWAY, ["serve", "--config", "{config}"]),
-    ]
 
 
 # --- measures ---------------------------------------------------------------------------------
@@ -187,8 +79,12 @@ def measures(loads):
 
     def at_rate(name, per_second, seconds):
         def measure(port, server):
-            said = loads.open(port, per_second, seconds)
-            return {f"{name}_p50_us": said["p50_us"], f"{name}_p99_us": said["p99_us"]}
+            def work():
+                said = loads.open(port, per_second, seconds)
+                return said["requests"], said
+
+            cpu, said = costed(server, work)
+            return {f"{name}_cpu_us": cpu, f"{name}_p50_us": said["p50_us"], f"{name}_p99_us": said["p99_us"]}
 
         return measure
 
@@ -201,23 +97,29 @@ def measures(loads):
         return {"frame_cpu_us": cpu, "first_token_p50_us": said["first_token_p50_us"],
                 "first_token_p99_us": said["first_token_p99_us"]}
 
-    def large(port, server):
-        cpu, _ = costed(server, lambda: loads.wrk(port, lengths.large, 8, filler=1 << 20))
-        return {"large_cpu_us": cpu}
+    def closed(name, seconds, connections, **how):
+        def measure(port, server):
+            return {name: costed(server, lambda: loads.wrk(port, seconds, connections, **how))[0]} if server else {}
 
-    def refusal(port, server):
-        if not server:
+        return measure
+
+    def limited(port, server):
+        """Only Tierway has limits."""
+        if not server or "serve" not in server.process.args:
             return {}
-        cpu, _ = costed(server, lambda: loads.wrk(port, lengths.refused, 64, key="sk-wrong", refused=True))
-        return {"refused_cpu_us": cpu}
+        return closed("limited_cpu_us", lengths.refused, 64, key=LIMITED_KEY, refused=True, but=1)(port, server)
 
     return {
         "whole answers": whole,
         "200 a second": at_rate("slow", 200, lengths.slow),
         "2,000 a second": at_rate("fast", 2000, lengths.fast),
         "streams": streams,
-        "1 MiB bodies": large,
-        "refusals": refusal,
+        "100 KB of context": closed("context_cpu_us", lengths.large, 32, filler=100_000),
+        "1 MiB bodies": closed("large_cpu_us", lengths.large, 8, filler=1 << 20),
+        "embeddings": closed("embedding_cpu_us", lengths.large, 32, embeds=True),
+        "a connection for each": closed("fresh_cpu_us", lengths.large, 16, fresh=True),
+        "refusals": closed("refused_cpu_us", lengths.refused, 64, key="sk-wrong", refused=True),
+        "limits": limited,
     }
 
 
@@ -241,8 +143,14 @@ def run(args, folder):
     loads = Loads(args, folder, lengths)
     mock_port = free_port()
     with Server([args.rig, "mock", f"127.0.0.1:{mock_port}"], mock_port, args.load_core, folder / "mock.log"):
+        certificate(folder)
         gateways = contenders(args, folder, mock_port)
         figures = interleaved(gateways, loads, mock_port)
+        for name, found in over_tls(contenders(args, folder, mock_port, tls=True), loads).items():
+            figures[name].update(found)
+        for gateway in gateways:
+            with gateway.start() as server:
+                figures[gateway.name]["syscalls"] = [syscalls.per_request(server, loads)]
         open_streams = growth.many_streams(args, folder, loads, contenders)
         grown = growth.growth(args, folder, loads, mock_port)
         account = money.money(args, folder, loads, mock_port, TIERWAY)
@@ -282,12 +190,28 @@ def interleaved(gateways, loads, mock_port):
     return figures
 
 
+def over_tls(gateways, loads):
+    """The cost of a whole answer over TLS, by contender."""
+    found = {gateway.name.removesuffix(", TLS"): {"tls_cpu_us": []} for gateway in gateways}
+    for _ in range(loads.lengths.rounds):
+        for gateway in gateways:
+            with gateway.start() as server:
+                loads.wrk(gateway.port, 1, 64, tls=True)
+                before = server.cpu_seconds()
+                requests, _ = loads.wrk(gateway.port, loads.lengths.closed, 64, tls=True)
+                spent = (server.cpu_seconds() - before) * 1e6 / requests
+                found[gateway.name.removesuffix(", TLS")]["tls_cpu_us"].append(spent)
+    say("over TLS")
+    return found
+
+
 # --- the whole run ----------------------------------------------------------------------------
 
 
 def about_this(args):
     nginx = subprocess.run([tool("nginx"), "-v"], capture_output=True, text=True).stderr
-    return {**machine(), "nginx": nginx.strip().rpartition("/")[2], "gateway_core": args.gateway_core,
+    haproxy = subprocess.run([tool("haproxy"), "-v"], capture_output=True, text=True).stdout
+    return {**machine(), "nginx": nginx.strip().rpartition("/")[2], "haproxy": haproxy.split()[2], "gateway_core": args.gateway_core,
             "load_core": args.load_core, "quick": args.quick}
 
 
@@ -295,9 +219,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="shorter, fewer rounds: a quick check, not figures")
     parser.add_argument("--figures", type=Path, help="write every value of every round to this file, as JSON")
+    parser.add_argument("--before", type=Path, help="another build of Tierway, compared in the same run")
     add_arguments(parser)
     args = parser.parse_args()
-    need("wrk", "nginx", packages="wrk nginx-light")
+    need("wrk", "nginx", "haproxy", "strace", packages="wrk nginx-light haproxy strace")
     build(args)
     about = about_this(args)
     begun = time.monotonic()

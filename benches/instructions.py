@@ -30,27 +30,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import compare
+import contenders
 import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = ROOT / "benches" / "instructions.toml"
 # Longer than anything takes under valgrind on a busy machine.
 PATIENCE = 60
-
-# The gateway of `make bench`, and a key with a limit of one request a minute.
-CONFIG = compare.TIERWAY + """
-[policies.scant]
-tiers = ["*"]
-requests_per_minute = 1
-
-[[keys]]
-name = "scant"
-team = "bench"
-policy = "scant"
-secret = "env:SCANT_KEY"
-"""
-SCANT_KEY = "sk-scant-0123456789abcdef0123456789abcdef"
 
 
 # --- the gateway ------------------------------------------------------------------------------
@@ -62,7 +48,8 @@ class Gateway:
     def __init__(self, binary, folder):
         self.folder = folder
         self.provider = socket.create_server(("127.0.0.1", 0))
-        config = CONFIG.format(port=0, mock=self.provider.getsockname()[1], model=processes.MODEL)
+        config = contenders.TIERWAY.format(
+            port=0, mock=self.provider.getsockname()[1], model=processes.MODEL, tierway_tls="")
         (folder / "gateway.toml").write_text(config)
         callgrind = ["valgrind", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file=counts",
                      "--dump-before=instructions::lap"]
@@ -73,7 +60,7 @@ class Gateway:
                 ["setarch", "-R", *callgrind, str(binary), "gateway.toml"],
                 cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 # The environment is on the stack, so it is the same on every machine.
-                env={"PATH": os.environ["PATH"], **processes.SECRETS, "SCANT_KEY": SCANT_KEY},
+                env={"PATH": os.environ["PATH"], **processes.SECRETS},
             )
         port = self.process.stdout.readline()
         if not port:
@@ -248,7 +235,7 @@ def refusals(key, status):
 
 def use_up(gateway):
     """Sends the one request a minute that the limited key has."""
-    gateway.client.sendall(request(SCANT_KEY))
+    gateway.client.sendall(request(processes.LIMITED_KEY))
     gateway.asked()
     gateway.answer(whole_answer())
     gateway.read_until(is_whole)
@@ -286,7 +273,7 @@ class Measure:
 
 
 MANY = 100
-UNKNOWN, LIMITED = refusals("sk-wrong", b"401"), refusals(SCANT_KEY, b"429")
+UNKNOWN, LIMITED = refusals("sk-wrong", b"401"), refusals(processes.LIMITED_KEY, b"429")
 MEASURES = [
     Measure("whole request", MANY, (wholes, MANY), (wholes, 2 * MANY)),
     Measure("stream of 10 frames", MANY // 2, (streams(10), MANY // 2), (streams(10), MANY)),

@@ -27,19 +27,24 @@ class Loads:
             raise SystemExit(f"{' '.join(map(str, command[:3]))} failed:\n{done.stderr}{done.stdout}"[:4000])
         return done.stdout
 
-    def wrk(self, port, seconds, connections, key=KEY, filler=0, refused=False, model=MODEL):
-        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "x" * filler or "Say something."}]})
+    def wrk(self, port, seconds, connections, *, key=KEY, filler=0, refused=False, but=0, model=MODEL, embeds=False, fresh=False, tls=False):
+        """Returns how many requests were answered, and how many in a second; all must be refused `but` some, or none."""
+        text = "x" * filler or "Say something."
+        asked = {"input": text} if embeds else {"messages": [{"role": "user", "content": text}]}
         script = self.folder / "request.lua"
         script.write_text(
-            f"wrk.method = 'POST'\nwrk.body = '{body}'\nwrk.headers['content-type'] = 'application/json'\n"
-            f"wrk.headers['authorization'] = 'Bearer {key}'\n"
+            f"wrk.method = 'POST'\nwrk.body = '{json.dumps({'model': model, **asked})}'\n"
+            f"wrk.headers['content-type'] = 'application/json'\nwrk.headers['authorization'] = 'Bearer {key}'\n"
+            + "wrk.headers['connection'] = 'close'\n" * fresh
         )
-        url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        url = f"http{'s' * tls}://127.0.0.1:{port}/v1/{'embeddings' if embeds else 'chat/completions'}"
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
         said = self.run(command)
         requests = int(re.search(r"(\d+) requests in", said)[1])
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-        if "Socket errors" in said or not requests or (int(bad[1]) if bad else 0) != (requests if refused else 0):
+        served = requests - (int(bad[1]) if bad else 0)
+        as_meant = served <= but if refused else served == requests
+        if "Socket errors" in said or not requests or not as_meant:
             raise SystemExit(f"port {port} did not answer as it should:\n{said}")
         return requests, float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
 

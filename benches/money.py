@@ -56,7 +56,7 @@ def start(args, folder, name, mock, config):
     more, place = STATES[name]
     number = list(STATES).index(name)
     port, file = free_port(), folder / f"money-{number}.toml"
-    text = config.format(port=port, mock=mock, key=KEY, model=MODEL)
+    text = config.format(port=port, mock=mock, model=MODEL, tierway_tls="")
     for line, further in more.items():
         text = text.replace(line, line + further, 1)
     store = place if place == "memory:" else f"sqlite:{folder}/money-{number}.db"
@@ -97,10 +97,11 @@ def main():
         folder, mock = Path(name), free_port()
         loads = Loads(args, folder, compare.QUICK if args.quick else compare.FULL)
         with Server([args.rig, "mock", f"127.0.0.1:{mock}"], mock, args.load_core, folder / "mock.log"):
-            print(table(money(args, folder, loads, mock, compare.TIERWAY)))
+            print(table(money(args, folder, loads, mock, contenders.TIERWAY)))
 
 
 if __name__ == "__main__":
     import compare
+    import contenders
 
     main()

@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,7 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 KEY = "sk-bench-0123456789abcdef0123456789abcdef"
 MODEL = "bench-model"
 ATTACKER_KEY = "sk-attacker-0123456789abcdef0123456789abcdef"
-SECRETS = {"BENCH_KEY": KEY, "BENCH_ATTACKER": ATTACKER_KEY, "BENCH_CREDENTIAL": "sk-provider", "BENCH_ADMIN": "admin-" + KEY}
+#: The key of one request a minute: all others are refused with 429.
+LIMITED_KEY = "sk-limited-0123456789abcdef0123456789abcdef"
+SECRETS = {"BENCH_KEY": KEY, "BENCH_LIMITED": LIMITED_KEY, "BENCH_ATTACKER": ATTACKER_KEY, "BENCH_CREDENTIAL": "sk-provider", "BENCH_ADMIN": "admin-" + KEY}
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -94,9 +97,10 @@ def machine():
 class Server:
     """A process that listens, and the processor time and memory of it and its children."""
 
-    def __init__(self, command, port, cores, log, path="/healthz", store=None):
+    def __init__(self, command, port, cores, log, path="/healthz", store=None, tls=False):
         self.port = port
         self.path = path
+        self.tls = tls
         # Tierway stores its receipts, as it does by default, but next to the log.
         store = {"TIERWAY__STORE__URL": store or f"sqlite:{Path(log).with_suffix('.db').absolute()}"}
         store["TIERWAY__TELEMETRY__METRICS"] = "open"
@@ -118,7 +122,7 @@ class Server:
         deadline = time.perf_counter() + 30
         while time.perf_counter() < deadline:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                with self.connect() as connection:
                     connection.sendall(f"GET {self.path} HTTP/1.1\r\nhost: bench\r\ncontent-length: 0\r\n\r\n".encode())
                     if connection.recv(1):
                         return time.perf_counter()
@@ -128,6 +132,10 @@ class Server:
                 break
         self.stop()
         raise SystemExit(f"{self.process.args[0]} does not serve:\n{Path(log).read_text(errors='replace')[-2000:]}")
+
+    def connect(self):
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=1)
+        return ssl._create_unverified_context().wrap_socket(connection) if self.tls else connection
 
     def pids(self):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()

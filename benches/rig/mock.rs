@@ -1,5 +1,5 @@
 //! The provider: 600 bytes of JSON at once, as many more as the request's `token_bytes` say, or a stream as its
-//! `frames`, `first_ms`, `pace_ms` and `token_bytes` say.
+//! `frames`, `first_ms`, `pace_ms` and `token_bytes` say; for `/v1/embeddings` a vector.
 //!
 //! It must never delay a request by itself: its latency is part of every contender's.
 //!
@@ -23,6 +23,12 @@ const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\
 
 const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n{\"error\":{\"message\":\"simulated outage\",\"type\":\"server_error\"}}\n\n";
 
+/// What is answered most often, head and body.
+struct Answers {
+    whole: Vec<u8>,
+    vector: Vec<u8>,
+}
+
 /// What the provider does during a fault. Refused connections and silence need no code here: its process
 /// is killed, or stopped.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
@@ -39,18 +45,18 @@ pub(crate) async fn serve(listen: SocketAddr, fault: Fault, backlog: u32) -> any
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
     let listener = socket.listen(backlog)?;
-    let whole = Arc::new(whole_answer(BODY_LEN));
+    let answers = Arc::new(Answers { whole: whole_answer(BODY_LEN), vector: vector_answer() });
     let (switch, wrong) = watch::channel(false);
     tokio::spawn(follow_signals(switch));
     loop {
         let (mut stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let (whole, wrong) = (whole.clone(), wrong.clone());
+        let (answers, wrong) = (answers.clone(), wrong.clone());
         tokio::spawn(async move {
             let mut to_reset = wrong.clone();
             tokio::select! {
                 // A disconnect ends that connection, not the provider.
-                _ = serve_connection(&mut stream, &whole, &wrong) => {}
+                _ = serve_connection(&mut stream, &answers, &wrong) => {}
                 Ok(_) = to_reset.wait_for(|wrong| *wrong), if fault == Fault::Reset => {
                     // It fails only on a connection that is closed already.
                     let _ = stream.set_zero_linger();
@@ -72,7 +78,11 @@ async fn follow_signals(switch: watch::Sender<bool>) -> anyhow::Result<()> {
     }
 }
 
-async fn serve_connection(stream: &mut TcpStream, whole: &[u8], wrong: &watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn serve_connection(
+    stream: &mut TcpStream,
+    answers: &Answers,
+    wrong: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let mut read = Vec::with_capacity(2048);
     loop {
         let length = loop {
@@ -87,11 +97,13 @@ async fn serve_connection(stream: &mut TcpStream, whole: &[u8], wrong: &watch::R
         };
         if *wrong.borrow() {
             stream.write_all(ERROR.as_bytes()).await?;
+        } else if read.starts_with(b"POST /v1/embeddings ") {
+            stream.write_all(&answers.vector).await?;
         } else if memmem::find(&read[..length.min(4096)], b"\"stream\":true").is_some() {
             answer_stream(stream, &read[..length]).await?;
         } else {
             match wire::number(&read[..length.min(4096)], "token_bytes") {
-                0 => stream.write_all(whole).await?,
+                0 => stream.write_all(&answers.whole).await?,
                 more => stream.write_all(&whole_answer(BODY_LEN + more as usize)).await?,
             }
         }
@@ -166,7 +178,23 @@ fn whole_answer(length: usize) -> Vec<u8> {
             "x".repeat(filler)
         )
     };
-    let body = body(length - body(0).len());
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-    (head + &body).into_bytes()
+    answer(&body(length - body(0).len()))
+}
+
+/// The numbers of an embedding.
+const DIMENSIONS: u32 = 2_000;
+
+/// An embedding of one input.
+fn vector_answer() -> Vec<u8> {
+    let numbers: Vec<_> = (0..DIMENSIONS).map(|at| format!("{:.9}", f64::from(at).sin() / 40.0)).collect();
+    answer(&format!(
+        r#"{{"object":"list","data":[{{"object":"embedding","index":0,"embedding":[{}]}}],"model":"bench-model","usage":{{"prompt_tokens":12,"total_tokens":12}}}}"#,
+        numbers.join(",")
+    ))
+}
+
+/// A reply with `body`.
+fn answer(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }

@@ -11,7 +11,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::post;
 use axum::serve::ListenerExt;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 struct Pass {
     client: reqwest::Client,
-    url: String,
+    origin: String,
     keys: HashSet<String>,
 }
 
@@ -33,9 +33,10 @@ struct Asked<'a> {
 /// Serves until it is ended.
 pub(crate) fn serve(listen: SocketAddr, provider: String, key: String) -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| anyhow!("TLS was set up twice"))?;
-    let pass = Pass { client: reqwest::Client::builder().build()?, url: provider, keys: HashSet::from([key]) };
+    let pass = Pass { client: reqwest::Client::builder().build()?, origin: provider, keys: HashSet::from([key]) };
     let router = Router::new()
         .route("/v1/chat/completions", post(handle))
+        .route("/v1/embeddings", post(handle))
         .layer(DefaultBodyLimit::max(32 << 20))
         .with_state(Arc::new(pass));
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -47,7 +48,7 @@ pub(crate) fn serve(listen: SocketAddr, provider: String, key: String) -> anyhow
     })
 }
 
-async fn handle(State(pass): State<Arc<Pass>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn handle(State(pass): State<Arc<Pass>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let key = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if !key.is_some_and(|key| pass.keys.contains(key)) {
         return refuse(StatusCode::UNAUTHORIZED);
@@ -56,7 +57,8 @@ async fn handle(State(pass): State<Arc<Pass>>, headers: HeaderMap, body: Bytes) 
         Ok(asked) if !asked.model.is_empty() => {}
         _ => return refuse(StatusCode::BAD_REQUEST),
     }
-    let sent = pass.client.post(&pass.url).header(header::CONTENT_TYPE, "application/json").body(body).send();
+    let url = format!("{}{}", pass.origin, uri.path());
+    let sent = pass.client.post(url).header(header::CONTENT_TYPE, "application/json").body(body).send();
     match sent.await {
         Ok(answer) => http::Response::from(answer).map(Body::new),
         Err(_) => refuse(StatusCode::BAD_GATEWAY),
