@@ -255,7 +255,7 @@ mod tests {
     use crate::http::conn::server::{HttpServer, serve};
     use crate::http::conn::tls::ServerTls;
     use crate::http::conn::tls::testing::TlsTestPair;
-    use crate::http::request_handler::RequestHandler;
+    use crate::http::request_handler::{RequestArrival, RequestHandler};
     use crate::random::Rng;
     use crate::telemetry::metrics::{BuildMetadata, Metrics};
     use axum::Router;
@@ -391,7 +391,7 @@ mod tests {
     async fn served(tls: Option<ServerTls>) -> (SocketAddr, Lifecycle) {
         let answer = |steps: fn() -> Vec<Step>| {
             get(async move |request: Request| {
-                let connection = request.extensions().get::<Arc<Connection>>().cloned();
+                let connection = RequestArrival::connection(request.extensions()).cloned();
                 axum::body::Body::new(stream(script(steps()), connection, never()))
             })
         };

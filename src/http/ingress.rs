@@ -16,9 +16,9 @@ use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
 use crate::protocol::read_request;
 use crate::relay::{CallReader, RawRequest, RequestOptions, RequestTarget};
-use axum::body::Body;
+use axum::extract::Request;
 use http::header::{AUTHORIZATION, CONNECTION};
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, HeaderName};
 use std::time::Duration;
 
 /// Where Azure's clients send the key.
@@ -51,9 +51,8 @@ impl CallReader for UploadReader {
 }
 
 /// The request as `relay` takes it.
-pub fn read(app: &AppState, route: Route, request: Request<Body>) -> RawRequest<UploadReader> {
+pub fn read(app: &AppState, route: Route, arrival: &RequestArrival, request: Request) -> RawRequest<UploadReader> {
     let (parts, body) = request.into_parts();
-    let arrival = parts.extensions.get::<RequestArrival>().expect("a layer gives every request one");
     let active = app.relay.active_config();
     let upload = Upload::new(body, &parts.headers, active.snapshot.server.max_body_bytes, app.clock);
     let target = match route {
@@ -158,7 +157,9 @@ fn option<T>(
 
 /// The headers that are passed on to every provider, without those that `Connection` keeps to this hop.
 pub fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
-    let is_forwarded = |name: &HeaderName| is_always_forwarded(name) && !is_for_this_hop(name, headers);
+    // Most requests have no such header, and official clients a dozen of those that are passed on.
+    let names_some = headers.contains_key(CONNECTION);
+    let is_forwarded = |name: &HeaderName| is_always_forwarded(name) && !(names_some && is_for_this_hop(name, headers));
     let mut passed = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| is_forwarded(name)) {
         passed.append(name.clone(), value.clone());

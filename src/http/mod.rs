@@ -44,7 +44,7 @@ use error::ApiError;
 use http::{Extensions, Uri};
 use ops::OperatorTokens;
 use peer_refusals::PeerRefusals;
-use request_handler::RequestHandler;
+use request_handler::{RequestArrival, RequestHandler};
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
@@ -79,7 +79,7 @@ impl AppState {
     /// The same for a token of operators, `presented` with a request; returns when it may be answered.
     async fn refuse_token(&self, target: SecretTarget, presented: Option<&Secret>, extensions: &Extensions) {
         let why = presented.map_or(KeyRefusal::Missing, |token| KeyRefusal::Unknown(KeyHash::of(token.expose())));
-        let connection = extensions.get::<Arc<Connection>>().map(|connection| &**connection);
+        let connection = RequestArrival::connection(extensions).map(|connection| &**connection);
         self.peer_refusals.wait(self.note_refused(connection, target, &why), self.clock).await;
     }
 }
@@ -110,20 +110,20 @@ impl Route {
 
 /// The routes at the public address; with those for operators too if `with_ops`.
 pub fn public_handler(app: Arc<AppState>, with_ops: bool) -> RequestHandler {
-    let (clock, rng, relay) = (app.clock, app.rng.clone(), app.relay.clone());
+    let (clock, rng) = (app.clock, app.rng.clone());
     let clients = client_routes();
     // Where a path is served that names one of them in another spelling.
     let exact = clients.clone().with_state(app.clone());
     let unknown = move |state: State<Arc<AppState>>, request: Request| unknown_path(state, request, exact, with_ops);
     let router = if with_ops { clients.merge(ops::routes()).merge(admin::routes()) } else { clients }.fallback(unknown);
-    RequestHandler::new(router.with_state(app), clock, rng).for_pages(relay)
+    RequestHandler::new(router.with_state(app.clone()), clock, rng).for_clients(app)
 }
 
 fn client_routes() -> Router<Arc<AppState>> {
     Router::new()
-        .route("/v1/chat/completions", routed(Endpoint::Chat))
-        .route("/v1/completions", routed(Endpoint::Completions))
-        .route("/v1/embeddings", routed(Endpoint::Embeddings))
+        .route("/v1/chat/completions", endpoint(Endpoint::Chat))
+        .route("/v1/completions", endpoint(Endpoint::Completions))
+        .route("/v1/embeddings", endpoint(Endpoint::Embeddings))
         .route("/v1/models", wrong_method("GET, HEAD").get(models::list))
         .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve))
 }
@@ -136,10 +136,10 @@ pub fn ops_handler(app: Arc<AppState>) -> RequestHandler {
 }
 
 /// Every request on `/v1` but the list of models, also one without a route: it is read, served and answered.
-async fn serve(app: Arc<AppState>, route: Route, request: Request) -> Response {
+async fn serve(app: Arc<AppState>, route: Route, arrival: RequestArrival, request: Request) -> Response {
     let in_flight = app.telemetry.metrics.request_started();
-    let connection = request.extensions().get::<Arc<Connection>>().cloned();
-    let raw = ingress::read(&app, route, request);
+    let connection = arrival.connection.clone();
+    let raw = ingress::read(&app, route, &arrival, request);
     let result = app.relay.serve(raw).await;
     if let Some(connection) = &connection {
         match &result {
@@ -163,16 +163,23 @@ async fn serve(app: Arc<AppState>, route: Route, request: Request) -> Response {
     response
 }
 
-fn routed(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
+/// The same for what came through the router.
+async fn serve_routed(app: Arc<AppState>, route: Route, mut request: Request) -> Response {
+    let arrival = request.extensions_mut().remove().expect("the handler gives every request one");
+    serve(app, route, arrival, request).await
+}
+
+/// A call by its exact path was served before the router was asked; here come those of other spellings.
+fn endpoint(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
     let route = Route::Endpoint(endpoint);
-    wrong_method("POST").post(move |State(app), request: Request| serve(app, route, request))
+    wrong_method("POST").post(move |State(app), request: Request| serve_routed(app, route, request))
 }
 
 /// Methods without a route: refused by the relay after it has checked the key, so that nobody without
 /// one learns which paths exist. Unlike a fallback, `any` adds no `allow` header, which would show that.
 fn wrong_method(allow: &'static str) -> MethodRouter<Arc<AppState>> {
     let route = Route::WrongMethod { allow };
-    any(move |State(app), request: Request| serve(app, route, request))
+    any(move |State(app), request: Request| serve_routed(app, route, request))
 }
 
 /// A path without a route, at an address for clients and, if `with_ops`, operators. One that names an endpoint in another
@@ -187,7 +194,7 @@ async fn unknown_path(state: State<Arc<AppState>>, mut request: Request, exact: 
         return exact.oneshot(request).await.unwrap_or_else(|never| match never {});
     }
     if paths::is_of_clients(path) {
-        return serve(state.0, Route::UnknownUrl, request).await;
+        return serve_routed(state.0, Route::UnknownUrl, request).await;
     }
     ApiError::refused(&Refusal::UnknownUrl { path: path.into() }).response()
 }

@@ -4,8 +4,8 @@
 //! `protocol::chat::models`.
 
 use crate::domain::refusal::{Refusal, SecretTarget};
-use crate::http::conn::connection::Connection;
 use crate::http::error::ApiError;
+use crate::http::request_handler::RequestArrival;
 use crate::http::{AppState, ingress, paths};
 use crate::protocol::chat::models::{ModelEntry, ModelList};
 use crate::relay::ListedModel;
@@ -54,7 +54,7 @@ pub async fn retrieve(
 /// # Errors
 /// The answer to a key that is refused, or to several.
 async fn names(app: &AppState, headers: &HeaderMap, extensions: &Extensions) -> Result<Vec<ListedModel>, Response> {
-    let connection = extensions.get::<Arc<Connection>>();
+    let connection = RequestArrival::connection(extensions);
     let refusal = match ingress::key(headers).and_then(|key| app.relay.names(key.as_ref())) {
         Ok(names) => {
             if let Some(connection) = connection {

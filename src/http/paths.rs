@@ -7,6 +7,7 @@
 //! Start reading at [`canonical`].
 
 use crate::domain::call::Endpoint;
+use http::Method;
 use percent_encoding::percent_decode_str;
 
 /// The segment that every client's path begins with.
@@ -18,6 +19,12 @@ const OTHER_HOSTS: [&str; 3] = ["api", "inference", "openai"];
 
 /// The paths that only tell of the gateway's health.
 pub(super) const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
+/// The endpoint that a request calls whose path is spelled exactly; `None` where only the router knows what it is.
+pub(super) fn endpoint_called(method: &Method, path: &str) -> Option<Endpoint> {
+    let path = path.strip_prefix('/')?.strip_prefix(VERSION)?;
+    Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == path).filter(|_| method == Method::POST)
+}
 
 /// The path that `path` means, percent-encoded as it came; `None` where it names no endpoint, or not one alone.
 pub(super) fn canonical(path: &str) -> Option<String> {
@@ -92,6 +99,20 @@ mod tests {
         check("/models/org%2Fmodel", "/v1/models/org%2Fmodel");
         // A model may be called by any words: after `models` nothing is taken for an endpoint.
         check("/v1/models/v1/completions", "/v1/models/v1/completions");
+    }
+
+    #[test]
+    fn an_exact_path_is_called_as_its_canonical_one_is() {
+        let post = |path: &str| endpoint_called(&Method::POST, path);
+        for endpoint in Endpoint::ALL {
+            let path = canonical(endpoint.path()).expect("it is a path");
+            assert_eq!(post(&path), Some(endpoint));
+            assert_eq!(endpoint_called(&Method::GET, &path), None);
+            for other in [endpoint.path().to_owned(), format!("{path}/"), format!("/{path}"), format!("{path}?a=b")] {
+                assert_eq!(post(&other), None, "{other}");
+            }
+        }
+        assert_eq!(post("/v1/models"), None);
     }
 
     #[test]

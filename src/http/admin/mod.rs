@@ -18,7 +18,6 @@ mod teams;
 mod value_types;
 
 use super::AppState;
-use super::conn::connection::Connection;
 use super::ingress;
 use super::request_handler::RequestArrival;
 use super::upload::Upload;
@@ -120,13 +119,13 @@ impl AdminResponse {
 
 /// Handles one request: checks token, path, method, role and fields in this order, then runs the operation.
 async fn handle(app: Arc<AppState>, path: Option<&'static str>, name: String, request: Request) -> Response {
-    let arrival = request.extensions().get::<RequestArrival>().copied();
+    let arrival = request.extensions().get::<RequestArrival>().map(|arrival| arrival.id);
     let mut response = match perform(app, path, name, request).await {
         Ok(answer) => answer.response(),
         Err(failure) => {
             let row = failure.api_error();
             if row.status.is_server_error() {
-                let request_id = arrival.map(|arrival| tracing::field::display(arrival.id));
+                let request_id = arrival.map(tracing::field::display);
                 tracing::warn!(request_id, code = row.code, "{}", row.log);
             }
             row.response()
@@ -153,7 +152,7 @@ async fn perform(
         app.refuse_token(SecretTarget::Admin, presented.as_ref(), &parts.extensions).await;
         return Err(failure);
     }
-    if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
+    if let Some(connection) = RequestArrival::connection(&parts.extensions) {
         connection.key_accepted();
     }
     let operation = find_operation(path, &parts.method, parts.uri.path())?;

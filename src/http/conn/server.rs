@@ -318,11 +318,10 @@ impl HttpServer {
     ) -> impl Future<Output = Result<Response<ResponseBody>, std::convert::Infallible>> + Send + 'static {
         let http2 = request.version() == Version::HTTP_2;
         let guards = (connection.open_request(http2), self.lifecycle.open_request());
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(connection.clone());
+        let request = request.map(Body::new);
         let (handler, connection, clock) = (self.handler.clone(), connection.clone(), self.clock);
         async move {
-            let mut response = handler.handle(request).await;
+            let mut response = handler.handle(request, Some(connection.clone())).await;
             if !http2 && connection.is_draining() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
