@@ -17,7 +17,7 @@ use crate::domain::body_member::ListedMembers;
 use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId, TeamId};
 use crate::domain::memory::InFlightBytes;
-use crate::domain::policy::{KeyRecord, ResolvedName};
+use crate::domain::policy::{KeyRecord, ResolvedName, is_valid};
 use crate::domain::pricing::Price;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::table::{Model, RoutingTable, Target};
@@ -28,6 +28,7 @@ use crate::store::keyring::KeyringVersions;
 use crate::upstream::{
     self, FieldSetup, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
 };
+use foldhash::fast::FixedState;
 use http::HeaderName;
 use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -44,8 +45,9 @@ pub struct ActiveConfig {
     pub(super) upstream_models: Vec<UpstreamModel>,
     /// By [`ProviderId`](crate::domain::id::ProviderId).
     provider_labels: Vec<Arc<ProviderLabels>>,
-    /// The keys of the configuration file, by the hash of their secrets.
-    file_keys: HashMap<KeyHash, ResolvedKey>,
+    /// The keys of the configuration file, by the hash of their secrets; a second, secret hash of that would keep nobody
+    /// from anything.
+    file_keys: HashMap<KeyHash, ResolvedKey, FixedState>,
     /// Stored keys that were used, by name: one entry for each key, however often its secrets change.
     stored_keys: RwLock<HashMap<Arc<str>, ResolvedStoredKey>>,
     forwarded: ForwardedNames,
@@ -65,6 +67,16 @@ pub(super) struct ResolvedKey {
     pub(super) budgets: Arc<[Arc<BudgetAccount>]>,
     /// What its requests hold in memory.
     pub(super) in_flight_bytes: Arc<InFlightBytes>,
+    /// It is the file's, which changes only with the configuration.
+    of_file: bool,
+}
+
+impl ResolvedKey {
+    /// Whether it is certain that it is still what the same configuration would resolve at `now_unix_ms`: nothing but its
+    /// time can end a key of the file, while a stored one has to be looked up (`make instructions`: 800).
+    pub(super) fn holds(&self, now_unix_ms: i64) -> bool {
+        self.of_file && is_valid(&self.record, now_unix_ms / 1000)
+    }
 }
 
 /// A stored key and what it resolved to.
@@ -190,7 +202,7 @@ impl ActiveConfig {
         let record = Arc::new(self.snapshot.record_of(&stored, team.as_deref())?);
         let account = |budget| context.budget_pool.budget_account(budget, now_unix_ms);
         let budgets = record.budgets.iter().map(account).collect();
-        let key = resolved(record, budgets, context);
+        let key = ResolvedKey { of_file: false, ..resolved(record, budgets, context) };
         let entry = ResolvedStoredKey { stored, key: key.clone() };
         self.stored_keys.write().insert(key.record.name.clone(), entry);
         Some(key)
@@ -265,11 +277,11 @@ fn resolved(record: Arc<KeyRecord>, budgets: Arc<[Arc<BudgetAccount>]>, context:
     let id = context.key_ids.lock().id_of(&record.name);
     let team = context.team_ids.lock().id_of(record.team.as_ref(), id);
     let in_flight_bytes = context.key_in_flight_bytes.lock().entry(id).or_default().clone();
-    ResolvedKey { id, team, record, budgets, in_flight_bytes }
+    ResolvedKey { id, team, record, budgets, in_flight_bytes, of_file: true }
 }
 
 /// The file's keys, each with its accounts, by the hash of its secret.
-fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, ResolvedKey> {
+fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, ResolvedKey, FixedState> {
     let now_unix_ms = context.clock.unix_ms();
     let no_budgets: Arc<[Arc<BudgetAccount>]> = Arc::default();
     let resolve = |record: &Arc<KeyRecord>| {

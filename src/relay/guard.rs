@@ -28,7 +28,9 @@ pub(super) const CLIENT_GONE: u16 = 499;
 /// Everything a request holds; settles in its drop if nothing settled it before.
 pub(super) struct RequestGuard {
     context: Arc<RelayContext>,
-    pub(super) state: RequestState,
+    /// Boxed, because it is 1 KB and the guard moves with its answer up to the connection: from relay to HTTP, into the
+    /// body, into the end (`make instructions`).
+    pub(super) state: Box<RequestState>,
     /// Attempts in flight.
     running: InFlightAttempts<RunningAttempt>,
     /// Since when the client, a provider or a pause is waited for.
@@ -53,7 +55,7 @@ impl AttemptNumbered for RunningAttempt {
 impl RequestGuard {
     /// The guard of request `id`, received at `received`.
     pub(super) fn open(context: Arc<RelayContext>, id: RequestId, received: Instant) -> Self {
-        let state = RequestState::new(id, received);
+        let state = Box::new(RequestState::new(id, received));
         Self { context, state, running: InFlightAttempts::default(), waiting_since: None, settled: false }
     }
 

@@ -122,9 +122,9 @@ impl Relay {
     ) -> Result<SuccessReply, ErrorReply> {
         self.entered.fetch_add(1, Ordering::Relaxed);
         if raw.active.may_read_on() {
-            return self.clone().serve_to_end(raw).await;
+            return Box::pin(self.clone().serve_to_end(raw)).await;
         }
-        // Boxed, as the dispatch below: as parts of the route's future all of it would be copied once more, in one piece
+        // Boxed, both, as the dispatch below: as parts of the route's future all of it would be copied once more, in one piece
         // (`make instructions`: 10 KB of a refusal).
         Box::pin(self.serve_for(raw, None)).await
     }
@@ -164,19 +164,20 @@ impl Relay {
     ) -> Result<CommittedAnswer, ServeError> {
         let context = &*self.context;
         let hash = hash_of(raw.key?.as_ref());
-        let call = {
+        let (call, before) = {
             let (active, until) = (&*raw.active, raw.received + raw.active.snapshot.table.settings.total);
-            let key = &identify(context, active, hash)?;
-            guard.made_by(key);
+            let key = identify(context, active, hash)?;
+            guard.made_by(&key);
             // Before its body is read: a request that is read and then refused costs as much as one that is served.
             context.check_refused(key.id, &key.record)?;
-            self.receive(ReceivingRequest { active, key, hash, until }, raw.target, guard).await?
+            (self.receive(ReceivingRequest { active, key: &key, hash, until }, raw.target, guard).await?, key)
         };
         // Again, with the configuration and the store of now: a body may take as long as its client likes.
         let active = self.active.load_full();
+        let same = Some(before).filter(|key| Arc::ptr_eq(&active, &raw.active) && key.holds(context.clock.unix_ms()));
         let active = &*active;
         let table = &active.snapshot.table;
-        let resolved = identify(context, active, hash)?;
+        let resolved = same.map_or_else(|| identify(context, active, hash), Ok)?;
         guard.made_by(&resolved);
         let (key, budgets) = (resolved.record.clone(), resolved.budgets.clone());
         let funding = context.budget_pool.funding(&key.name, key.team.as_ref(), key.policy.money.credit, budgets);

@@ -10,6 +10,7 @@ use super::{Register, RegisterChange, RegisterContents, RegisterWriteError, Stor
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, QuarantinedRow, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
+use foldhash::fast::FixedState;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -31,7 +32,8 @@ pub struct Keyring {
 struct KeyringContents {
     version: i64,
     keys: BTreeMap<Arc<str>, Arc<KeyringEntry>>,
-    by_hash: HashMap<KeyHash, (Arc<KeyringEntry>, usize)>,
+    /// A second, secret hash of what is a SHA-256 sum would keep nobody from anything.
+    by_hash: HashMap<KeyHash, (Arc<KeyringEntry>, usize), FixedState>,
     teams: BTreeMap<Arc<str>, Arc<StoredTeam>>,
     credit: HashMap<Holder, NanoUsd>,
     /// What could not be read, by table and name, and why.

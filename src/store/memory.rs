@@ -15,6 +15,7 @@ use crate::domain::limit::{
     LimitKind, Limits, OverLimit, RateLimitExceeded, RateLimitReservation, RateLimitStatus, SlidingWindow,
 };
 use crate::domain::receipt::Receipt;
+use foldhash::fast::FixedState;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -96,7 +97,8 @@ pub struct MemoryCounters {
 
 #[derive(Debug)]
 struct CounterShard {
-    keys: HashMap<KeyId, Arc<Mutex<KeyCounters>>>,
+    /// Hashed without a secret: the numbers are ours, and each request looks here four times.
+    keys: HashMap<KeyId, Arc<Mutex<KeyCounters>>, FixedState>,
     /// At this many keys, idle ones are removed before another is added.
     sweep_at: usize,
 }
@@ -104,7 +106,8 @@ struct CounterShard {
 impl MemoryCounters {
     /// Without any key.
     pub fn new() -> Self {
-        let shards = std::array::from_fn(|_| RwLock::new(CounterShard { keys: HashMap::new(), sweep_at: SWEEP_FROM }));
+        let shards =
+            std::array::from_fn(|_| RwLock::new(CounterShard { keys: HashMap::default(), sweep_at: SWEEP_FROM }));
         Self { shards, in_flight: AtomicU64::new(0) }
     }
 
