@@ -13,6 +13,8 @@ pub struct NanoUsd(pub i64);
 impl NanoUsd {
     /// No money.
     pub const ZERO: Self = Self(0);
+    /// The longest written form: 19 digits of 64 bits, a sign, a point.
+    pub const LONGEST: usize = 21;
 
     /// The sum; `None` beyond ± 9.2 billion dollars.
     pub fn checked_add(self, other: Self) -> Option<Self> {
@@ -23,13 +25,9 @@ impl NanoUsd {
     pub fn parse_usd(text: &str) -> Option<Self> {
         parse_decimal(text, 9).map(Self)
     }
-}
 
-impl fmt::Display for NanoUsd {
-    /// Dollars as a plain decimal without trailing zeros: `0.0000213`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // 19 digits of 64 bits, a sign, a point.
-        let mut text = [b'0'; 21];
+    /// Its written form, at the end of `text`: dollars as a plain decimal without trailing zeros, `0.0000213`.
+    pub fn written(self, text: &mut [u8; Self::LONGEST]) -> &[u8] {
         let mut start = text.len();
         let mut put = |byte: u8| {
             start -= 1;
@@ -58,7 +56,15 @@ impl fmt::Display for NanoUsd {
         if self.0 < 0 {
             put(b'-');
         }
-        f.pad(std::str::from_utf8(&text[start..]).expect("digits are ASCII"))
+        &text[start..]
+    }
+}
+
+impl fmt::Display for NanoUsd {
+    /// As [`NanoUsd::written`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; Self::LONGEST];
+        f.pad(std::str::from_utf8(self.written(&mut text)).expect("digits are ASCII"))
     }
 }
 

@@ -11,10 +11,10 @@ use super::line_writer::{LineWriterGuard, LineWriterHandle};
 use super::rfc3339::Rfc3339Text;
 use crate::domain::call::Endpoint;
 use crate::domain::limit::LimitKind;
+use crate::domain::money::NanoUsd;
 use crate::domain::readable::readable;
 use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, Receipt};
 use parking_lot::Mutex;
-use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
@@ -102,66 +102,73 @@ impl StrangerSample {
     }
 }
 
+/// A field's name as it is written: behind the field before it, and before its value. It needs no escapes.
+macro_rules! field {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// One line: the fields, in order. One that does not apply is left out. `left_out`: [`StrangerSample::take`].
 fn put_line(line: &mut Vec<u8>, receipt: &Receipt, left_out: u64) {
     let served = receipt.served.as_ref();
     let usage = receipt.usage;
     let mut fields = JsonObjectWriter::open(line);
     // When the request was received, in UTC.
-    fields.display("time", Rfc3339Text(receipt.received_unix_ms));
+    fields.ascii(field!("time"), |out| Rfc3339Text(receipt.received_unix_ms).put(out));
     // The logs have the same field: it distinguishes their lines from these.
-    fields.text("target", "access");
-    fields.display("request_id", receipt.id);
-    fields.some_text("key", receipt.key.as_deref());
-    fields.some_text("team", receipt.team.as_deref());
-    fields.some_text("policy", receipt.policy.as_deref());
-    fields.some_text("endpoint", receipt.endpoint.map(Endpoint::name));
-    fields.some_text("asked_model", receipt.asked_model.as_deref().map(readable).as_deref());
+    fields.label(field!("target"), "access");
+    fields.ascii(field!("request_id"), |out| out.extend_from_slice(&receipt.id.text()));
+    fields.some_text(field!("key"), receipt.key.as_deref());
+    fields.some_text(field!("team"), receipt.team.as_deref());
+    fields.some_text(field!("policy"), receipt.policy.as_deref());
+    fields.some_label(field!("endpoint"), receipt.endpoint.map(Endpoint::name));
+    fields.some_text(field!("asked_model"), receipt.asked_model.as_deref().map(readable).as_deref());
     // What served it, or was tried last.
-    fields.some_text("model", served.map(|served| &*served.model));
-    fields.some_text("deployment", served.map(|served| &*served.deployment));
-    fields.some_text("tier", served.and_then(|served| served.tier.as_deref()));
-    fields.some_text("region", served.map(|served| &*served.region));
+    fields.some_text(field!("model"), served.map(|served| &*served.model));
+    fields.some_text(field!("deployment"), served.map(|served| &*served.deployment));
+    fields.some_text(field!("tier"), served.and_then(|served| served.tier.as_deref()));
+    fields.some_text(field!("region"), served.map(|served| &*served.region));
     // How the provider of `deployment` names the request.
-    fields.some_text("provider_request_id", receipt.provider_request_id());
-    fields.boolean("stream", receipt.stream);
-    fields.number("attempts", receipt.attempts.len() as u64);
+    fields.some_text(field!("provider_request_id"), receipt.provider_request_id());
+    fields.boolean(field!("stream"), receipt.stream);
+    fields.number(field!("attempts"), receipt.attempts.len() as u64);
     // A single attempt is described by the other fields.
     if receipt.attempts.len() > 1 {
-        fields.list("attempt_list", &receipt.attempts, put_attempt);
+        fields.list(field!("attempt_list"), &receipt.attempts, put_attempt);
     }
     // Where it was answered elsewhere than the plan first meant.
     if let Some((meant, _)) = receipt.meant_elsewhere() {
-        fields.text("meant_model", &meant.model);
-        fields.some_text("meant_tier", meant.tier.as_deref());
+        fields.text(field!("meant_model"), &meant.model);
+        fields.some_text(field!("meant_tier"), meant.tier.as_deref());
     }
     if !receipt.passed_over.is_empty() {
-        fields.list("passed_over", &receipt.passed_over, put_passed_over);
+        fields.list(field!("passed_over"), &receipt.passed_over, put_passed_over);
     }
-    fields.text("outcome", receipt.outcome.label());
-    fields.text("reason", receipt.reason.label());
-    fields.some_text("limit", receipt.limit.map(LimitKind::label));
-    fields.number("status", receipt.status.into());
+    fields.label(field!("outcome"), receipt.outcome.label());
+    fields.label(field!("reason"), receipt.reason.label());
+    fields.some_label(field!("limit"), receipt.limit.map(LimitKind::label));
+    fields.number(field!("status"), receipt.status.into());
     if let Some(usage) = usage {
-        fields.number("input_tokens", usage.input);
-        fields.number("cached_input_tokens", usage.cached_input);
-        fields.number("output_tokens", usage.output);
-        fields.number("reasoning_tokens", usage.reasoning);
-        fields.boolean("estimated", receipt.estimated);
+        fields.number(field!("input_tokens"), usage.input);
+        fields.number(field!("cached_input_tokens"), usage.cached_input);
+        fields.number(field!("output_tokens"), usage.output);
+        fields.number(field!("reasoning_tokens"), usage.reasoning);
+        fields.boolean(field!("estimated"), receipt.estimated);
     }
     // A string, so that no reader makes a float of money.
-    fields.display("cost_usd", receipt.cost);
+    fields.ascii(field!("cost_usd"), |out| out.extend_from_slice(receipt.cost.written(&mut [0; NanoUsd::LONGEST])));
     if let Some(first_token) = receipt.first_token {
-        fields.ms("first_token_ms", first_token);
+        fields.ms(field!("first_token_ms"), first_token);
     }
     if let Some(failover) = receipt.failover {
-        fields.ms("failover_ms", failover);
+        fields.ms(field!("failover_ms"), failover);
     }
-    fields.ms("duration_ms", receipt.duration);
-    fields.number("overhead_us", receipt.overhead.as_micros() as u64);
+    fields.ms(field!("duration_ms"), receipt.duration);
+    fields.number(field!("overhead_us"), receipt.overhead.as_micros() as u64);
     if left_out > 0 {
         // How many requests without a valid key had no line of their own since the last one that has.
-        fields.number("left_out", left_out);
+        fields.number(field!("left_out"), left_out);
     }
     fields.close();
     line.push(b'\n');
@@ -169,26 +176,26 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt, left_out: u64) {
 
 fn put_attempt(attempt: &AttemptRecord, into: &mut Vec<u8>) {
     let mut fields = JsonObjectWriter::open(into);
-    fields.text("deployment", &attempt.deployment);
-    fields.some_text("tier", attempt.tier.as_deref());
-    fields.some_text("region", attempt.region.as_deref());
-    fields.some_text("provider_request_id", attempt.provider_request_id.as_deref());
-    fields.text("reason", attempt.reason.label());
+    fields.text(field!("deployment"), &attempt.deployment);
+    fields.some_text(field!("tier"), attempt.tier.as_deref());
+    fields.some_text(field!("region"), attempt.region.as_deref());
+    fields.some_text(field!("provider_request_id"), attempt.provider_request_id.as_deref());
+    fields.label(field!("reason"), attempt.reason.label());
     if let Some(started) = attempt.started {
-        fields.ms("started_ms", started);
+        fields.ms(field!("started_ms"), started);
     }
-    fields.ms("duration_ms", attempt.duration);
+    fields.ms(field!("duration_ms"), attempt.duration);
     fields.close();
 }
 
 fn put_passed_over(passed: &PassedOverDeployment, into: &mut Vec<u8>) {
     let mut fields = JsonObjectWriter::open(into);
-    fields.text("model", &passed.model);
-    fields.text("deployment", &passed.deployment);
-    fields.some_text("tier", passed.tier.as_deref());
-    fields.text("why", passed.why.label());
+    fields.text(field!("model"), &passed.model);
+    fields.text(field!("deployment"), &passed.deployment);
+    fields.some_text(field!("tier"), passed.tier.as_deref());
+    fields.label(field!("why"), passed.why.label());
     if let Some(until) = passed.until {
-        fields.ms("until_ms", until);
+        fields.ms(field!("until_ms"), until);
     }
     fields.close();
 }
@@ -197,25 +204,27 @@ fn put_passed_over(passed: &PassedOverDeployment, into: &mut Vec<u8>) {
 /// much (`docs/adr/0009-access-line-by-hand.md`).
 struct JsonObjectWriter<'a> {
     out: &'a mut Vec<u8>,
-    /// The bytes before the next field's name.
-    before: &'static [u8],
+    /// Where the object begins: with the first field's comma, until it is closed.
+    start: usize,
 }
 
 impl<'a> JsonObjectWriter<'a> {
     fn open(out: &'a mut Vec<u8>) -> Self {
-        Self { out, before: b"{\"" }
+        let start = out.len();
+        Self { out, start }
     }
 
     fn close(self) {
+        match self.out.get_mut(self.start) {
+            Some(comma) => *comma = b'{',
+            None => self.out.push(b'{'),
+        }
         self.out.push(b'}');
     }
 
-    /// A field's name. It needs no escapes.
+    /// A field's name, made by `field!`: all of it in one piece, because a line has thirty (`make instructions`).
     fn name(&mut self, name: &'static str) {
-        self.out.extend_from_slice(self.before);
         self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-        self.before = b",\"";
     }
 
     fn text(&mut self, name: &'static str, text: &str) {
@@ -226,6 +235,17 @@ impl<'a> JsonObjectWriter<'a> {
     fn some_text(&mut self, name: &'static str, text: Option<&str>) {
         if let Some(text) = text {
             self.text(name, text);
+        }
+    }
+
+    /// A word of ours, which needs no escapes.
+    fn label(&mut self, name: &'static str, word: &'static str) {
+        self.ascii(name, |out| out.extend_from_slice(word.as_bytes()));
+    }
+
+    fn some_label(&mut self, name: &'static str, word: Option<&'static str>) {
+        if let Some(word) = word {
+            self.label(name, word);
         }
     }
 
@@ -254,10 +274,12 @@ impl<'a> JsonObjectWriter<'a> {
         self.out.extend_from_slice(&digits[..shown]);
     }
 
-    /// A value's `Display` form in quotes. It must not need escapes.
-    fn display(&mut self, name: &'static str, value: impl fmt::Display) {
+    /// What `put` writes, in quotes. It must not need escapes.
+    fn ascii(&mut self, name: &'static str, put: impl FnOnce(&mut Vec<u8>)) {
         self.name(name);
-        write!(self.out, "\"{value}\"").expect("writing to a Vec cannot fail");
+        self.out.push(b'"');
+        put(self.out);
+        self.out.push(b'"');
     }
 
     fn list<T>(&mut self, name: &'static str, items: &[T], put: impl Fn(&T, &mut Vec<u8>)) {
@@ -280,7 +302,8 @@ fn digit(number: u64) -> u8 {
 
 /// Names rarely need escapes; serde_json writes those that do.
 fn put_string(out: &mut Vec<u8>, text: &str) {
-    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+    // Without a branch for each byte, so that many are looked at at once.
+    if text.bytes().fold(false, |odd, byte| odd | (byte < b' ') | (byte == b'"') | (byte == b'\\')) {
         serde_json::to_writer(out, text).expect("writing to a Vec cannot fail");
         return;
     }
