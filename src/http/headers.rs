@@ -6,7 +6,9 @@
 
 use crate::domain::id::RequestId;
 use crate::domain::limit::RateLimitStatus;
+use crate::domain::money::NanoUsd;
 use crate::relay::ResponseMetadata;
+use bytes::{BufMut, BytesMut};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
@@ -23,6 +25,8 @@ const CLAMPED: HeaderName = HeaderName::from_static("x-tierway-clamped");
 const COST: HeaderName = HeaderName::from_static("x-tierway-cost-usd");
 /// At least as many headers as are added to an answer.
 const OURS: usize = 16;
+/// At least as many bytes as their values usually have.
+const USUAL_VALUES: usize = 384;
 const REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
@@ -44,28 +48,63 @@ pub(super) const EXPOSED: &str = "x-request-id, x-tierway-model, x-tierway-deplo
 /// Writes `metadata` as headers.
 pub fn write_metadata(metadata: &ResponseMetadata, headers: &mut HeaderMap) {
     headers.reserve(OURS);
-    headers.insert(REQUEST_ID, id_value(metadata.id));
+    let mut writer = HeaderWriter { headers, values: BytesMut::with_capacity(USUAL_VALUES) };
+    writer.write(REQUEST_ID, |value| value.put_slice(&metadata.id.text()));
     if let Some(served) = &metadata.served {
-        name(&MODEL, &served.model, headers);
-        name(&DEPLOYMENT, &served.deployment, headers);
+        writer.name(MODEL, &served.model);
+        writer.name(DEPLOYMENT, &served.deployment);
         if let Some(tier) = &served.tier {
-            name(&TIER, tier, headers);
+            writer.name(TIER, tier);
         }
-        name(&REGION, &served.region, headers);
+        writer.name(REGION, &served.region);
     }
     if let Some(cost) = metadata.cost {
-        headers.insert(COST, HeaderValue::try_from(cost.to_string()).expect("digits are a header value"));
+        writer.write(COST, |value| value.put_slice(cost.written(&mut [0; NanoUsd::LONGEST])));
     }
     if let Some(tokens) = metadata.clamped {
-        let value = HeaderValue::try_from(format!("max_tokens={tokens}"));
-        headers.insert(CLAMPED, value.expect("digits are a header value"));
+        writer.write(CLAMPED, |value| {
+            value.put_slice(b"max_tokens=");
+            put_number(value, tokens);
+        });
     }
-    headers.insert(ATTEMPTS, HeaderValue::from(metadata.attempts));
-    headers.insert(OVERHEAD, HeaderValue::from(metadata.overhead.as_micros() as u64));
+    writer.number(ATTEMPTS, metadata.attempts.into());
+    writer.number(OVERHEAD, metadata.overhead.as_micros() as u64);
     for (names, left) in [(REQUESTS, metadata.requests), (TOKENS, metadata.tokens)] {
         if let Some(left) = left {
-            rate(names, left, headers);
+            writer.rate(names, left);
         }
+    }
+}
+
+/// Writes the values of one answer's headers into one buffer, which they share: an allocation for each, and a format for
+/// some, cost more than the digits (`make instructions`: 3,000 of a whole request).
+struct HeaderWriter<'a> {
+    headers: &'a mut HeaderMap,
+    values: BytesMut,
+}
+
+impl HeaderWriter<'_> {
+    /// A header whose value is what `put` writes. One that no header can hold is left out.
+    fn write(&mut self, name: HeaderName, put: impl FnOnce(&mut BytesMut)) {
+        put(&mut self.values);
+        if let Ok(value) = HeaderValue::from_maybe_shared(self.values.split().freeze()) {
+            self.headers.insert(name, value);
+        }
+    }
+
+    /// A configured name, which may hold what no header can.
+    fn name(&mut self, header: HeaderName, name: &str) {
+        self.write(header, |value| value.put_slice(name.as_bytes()));
+    }
+
+    fn number(&mut self, name: HeaderName, number: u64) {
+        self.write(name, |value| put_number(value, number));
+    }
+
+    fn rate(&mut self, [limit, remaining, reset]: [HeaderName; 3], left: RateLimitStatus) {
+        self.number(limit, left.limit);
+        self.number(remaining, left.remaining);
+        self.write(reset, |value| spell(left.reset, value));
     }
 }
 
@@ -74,40 +113,39 @@ pub fn id_value(id: RequestId) -> HeaderValue {
     HeaderValue::from_bytes(&id.text()).expect("hex digits are a header value")
 }
 
-/// A configured name may hold what no header can; such a header is left out.
-fn name(header: &HeaderName, name: &str, headers: &mut HeaderMap) {
-    if let Ok(value) = HeaderValue::from_bytes(name.as_bytes()) {
-        headers.insert(header, value);
-    }
-}
-
-fn rate([limit, remaining, reset]: [HeaderName; 3], left: RateLimitStatus, headers: &mut HeaderMap) {
-    headers.insert(limit, HeaderValue::from(left.limit));
-    headers.insert(remaining, HeaderValue::from(left.remaining));
-    headers.insert(reset, HeaderValue::try_from(spell(left.reset)).expect("digits are a header value"));
+fn put_number(into: &mut BytesMut, number: u64) {
+    into.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// A duration as OpenAI spells it: `250ms`, `1s`, `6m0s`; rounded up, so that it is never too early.
-fn spell(duration: Duration) -> String {
+fn spell(duration: Duration, into: &mut BytesMut) {
     let ms = duration.as_secs() * 1_000 + u64::from(duration.subsec_nanos().div_ceil(1_000_000));
-    match (ms, ms.div_ceil(1000)) {
-        (0, _) => "0s".to_owned(),
-        (1..=999, _) => format!("{ms}ms"),
-        (_, seconds @ 0..=59) => format!("{seconds}s"),
-        (_, seconds) => format!("{}m{}s", seconds / 60, seconds % 60),
+    if (1..=999).contains(&ms) {
+        put_number(into, ms);
+        return into.put_slice(b"ms");
     }
+    let (minutes, seconds) = (ms.div_ceil(1000) / 60, ms.div_ceil(1000) % 60);
+    if minutes > 0 {
+        put_number(into, minutes);
+        into.put_slice(b"m");
+    }
+    put_number(into, seconds);
+    into.put_slice(b"s");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::money::NanoUsd;
     use crate::domain::receipt::ServingDeployment;
     use crate::http::error::Retry;
 
     #[test]
     fn durations_are_spelled_like_openai_spells_them() {
-        let check = |micros: u64, expected: &str| assert_eq!(spell(Duration::from_micros(micros)), expected);
+        let check = |micros: u64, expected: &str| {
+            let mut spelled = BytesMut::new();
+            spell(Duration::from_micros(micros), &mut spelled);
+            assert_eq!(spelled, expected);
+        };
         check(0, "0s");
         check(1, "1ms");
         check(250_000, "250ms");

@@ -29,8 +29,10 @@ const MAX_HELD: usize = 64 * 1024;
 const MAX_COMMENTS: usize = 1024 * 1024;
 /// Frames without a token that may open a stream, however long its first token takes.
 const OPENING_FRAMES: u32 = 2;
+/// Room for the headers of an answer, ours among them: a map that grows is hashed anew.
+const ANSWER_HEADERS: usize = 24;
 /// Headers of the provider that the client may see.
-const PASSED_BACK: [HeaderName; 3] =
+static PASSED_BACK: [HeaderName; 3] =
     [CONTENT_TYPE, HeaderName::from_static("openai-processing-ms"), HeaderName::from_static("openai-version")];
 
 /// Sends `request` to `provider` and waits for the commit point.
@@ -96,7 +98,9 @@ pub struct UpstreamAnswer {
 
 /// Of a provider's headers, those that the client may see.
 pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
-    PASSED_BACK.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect()
+    let mut passed = HeaderMap::with_capacity(ANSWER_HEADERS);
+    passed.extend(PASSED_BACK.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))));
+    passed
 }
 
 /// What is known of the tokens of the whole answer `body`.

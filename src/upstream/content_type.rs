@@ -7,6 +7,9 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 
+/// What the names of other types of JSON end with.
+const JSON_SUFFIX: &[u8] = b"+json";
+
 /// Makes `headers` name a stream, or one JSON text, unless they do.
 pub(super) fn correct(headers: &mut HeaderMap, stream: bool) {
     let (fits, right) = match stream {
@@ -20,19 +23,21 @@ pub(super) fn correct(headers: &mut HeaderMap, stream: bool) {
 
 /// Whether `headers` name one JSON text.
 fn is_json(headers: &HeaderMap) -> bool {
-    let essence = essence(headers).to_ascii_lowercase();
-    essence == "application/json" || essence.ends_with("+json")
+    let essence = essence(headers);
+    let (_, suffix) = essence.split_at(essence.len().saturating_sub(JSON_SUFFIX.len()));
+    essence.eq_ignore_ascii_case(b"application/json") || suffix.eq_ignore_ascii_case(JSON_SUFFIX)
 }
 
 /// Whether `headers` name a stream of events.
 pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
-    essence(headers).eq_ignore_ascii_case("text/event-stream")
+    essence(headers).eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// The content type without its parameters.
-fn essence(headers: &HeaderMap) -> &str {
-    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    text.split(';').next().unwrap_or_default().trim()
+fn essence(headers: &HeaderMap) -> &[u8] {
+    let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
+    value[..end].trim_ascii()
 }
 
 #[cfg(test)]
