@@ -240,9 +240,12 @@ fn take_whole(answer: PartsValue<ChatAnswer<'_>>, body: &[u8], mut note: impl Fn
         note(Moment::Finish);
     }
     let own = answer.usage.map(RawValue::get).filter(|usage| *usage != "null").map(usage_report);
-    // Zeros are a count only where there is no text beside them. Vectors have none.
-    let has_count = |report: &UsageReport| {
-        report.has_output && (!answer.choices.any || report.usage.is_some_and(|usage| usage.output > 0))
+    let is_vectors = answer.data.any && !answer.choices.any;
+    // Zeros are a count only where there is no text beside them. Vectors have none, and no output to be counted: what
+    // else they hold is not searched for it, which would be two passes over every number.
+    let has_count = |report: &UsageReport| match report.usage {
+        Some(_) if is_vectors => true,
+        usage => report.has_output && (!answer.choices.any || usage.is_some_and(|usage| usage.output > 0)),
     };
     let elsewhere = if own.as_ref().is_some_and(has_count) { None } else { usage_elsewhere(body) };
     let reports = [elsewhere, own];

@@ -8,40 +8,34 @@
 
 use crate::domain::call::CeilingName;
 use crate::domain::secret::{CREDENTIAL_PREFIXES, is_random};
+use crate::protocol::json::text::put_string;
 use crate::protocol::{ErrorDetails, ErrorReading, ErrorTopic};
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::Value;
 
 /// `{"error":{…}}`, all four keys.
 pub fn body(error: &ErrorDetails<'_>) -> Vec<u8> {
-    serde_json::to_vec(&ErrorEnvelope::of(error)).expect("texts always serialise")
+    let ErrorDetails { kind, code, param, message } = *error;
+    let mut body = Vec::with_capacity(message.len() + USUAL_REST);
+    body.extend_from_slice(b"{\"error\":{\"message\":");
+    put_string(&mut body, message);
+    for (name, text) in [(",\"type\":", Some(kind)), (",\"param\":", param), (",\"code\":", code)] {
+        body.extend_from_slice(name.as_bytes());
+        match text {
+            Some(text) => put_string(&mut body, text),
+            None => body.extend_from_slice(b"null"),
+        }
+    }
+    body.extend_from_slice(b"}}");
+    body
 }
+
+/// How many bytes an error usually has besides its message.
+const USUAL_REST: usize = 128;
 
 /// The frame that ends a stream whose answer broke after its first part: clients raise what it holds.
 pub fn break_frame(error: &ErrorDetails<'_>) -> Bytes {
     [b"data: ", &body(error)[..], b"\n\n"].concat().into()
-}
-
-#[derive(Serialize)]
-struct ErrorEnvelope<'a> {
-    error: ErrorMembers<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorMembers<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    param: Option<&'a str>,
-    code: Option<&'a str>,
-}
-
-impl<'a> ErrorEnvelope<'a> {
-    fn of(error: &ErrorDetails<'a>) -> Self {
-        let ErrorDetails { kind, code, param, message } = *error;
-        Self { error: ErrorMembers { message, kind, param, code } }
-    }
 }
 
 /// Whether `error`, the body of a host's refusal, names the member by which usage is asked for. Hosts write it in many

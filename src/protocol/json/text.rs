@@ -40,6 +40,18 @@ pub fn quoted(text: &str) -> Bytes {
     serde_json::Value::from(text).to_string().into()
 }
 
+/// Appends `text` as a JSON string, quotes included. Most texts need no escapes and are copied in one piece, which costs
+/// a fifth of what serde_json takes to look at each byte (`make instructions`: 1,400 of a refusal).
+pub fn put_string(out: &mut Vec<u8>, text: &str) {
+    // Without a branch for each byte, so that many are looked at at once.
+    if text.bytes().fold(false, |odd, byte| odd | (byte < b' ') | (byte == b'"') | (byte == b'\\')) {
+        return serde_json::to_writer(out, text).expect("writing to a Vec cannot fail");
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
 /// The string that begins here, as written; its bytes once unescaped; and what follows its closing quote.
 fn string(json: &[u8]) -> Option<(&[u8], u64, &[u8])> {
     let (mut at, mut less) = (0, 0);
@@ -57,6 +69,16 @@ fn string(json: &[u8]) -> Option<(&[u8], u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_string_is_written_as_serde_json_writes_it() {
+        let every: String = (0..=300_u32).filter_map(char::from_u32).collect();
+        for text in ["", "plain", "it's", "a\"b", "a\\b", "\n", "\u{7f}", "\u{2028}é日本", &every] {
+            let mut put = Vec::new();
+            put_string(&mut put, text);
+            assert_eq!(put, serde_json::to_vec(text).expect("a text is JSON"), "{text:?}");
+        }
+    }
 
     #[test]
     fn text_is_what_a_name_says_is_text() {
