@@ -36,7 +36,7 @@ http {{
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   scgi_temp_path {folder}/s; uwsgi_temp_path {folder}/u;
   keepalive_requests 1000000000; map_hash_bucket_size 256;
-  client_max_body_size 32m;
+  client_max_body_size 32m; client_body_buffer_size 2m;
   map $http_authorization $refused {{ default 1; "Bearer {key}" 0; }}
   upstream provider {{ server 127.0.0.1:{mock}; keepalive 256; keepalive_requests 1000000000; }}
   server {{
@@ -59,6 +59,7 @@ defaults
   timeout client 1h
   timeout server 1h
   http-reuse always
+  option http-no-delay
 frontend clients
   bind 127.0.0.1:{port}{haproxy_tls}
   http-request return status 401 content-type application/json string '{{"error":{{"message":"refused"}}}}' unless {{ req.hdr(authorization) -m str "Bearer {key}" }}
