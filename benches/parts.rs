@@ -36,7 +36,7 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildMetadata;
 use tierway::upstream::{
-    FieldSetup, ForwardedFields, OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel,
+    FieldSetup, ForwardedFields, HostProtocol, OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel,
     UpstreamRequest, Upstreams,
 };
 use tokio::runtime::Runtime;
@@ -239,6 +239,7 @@ fn attempting(c: &mut Criterion) {
     let mut group = c.benchmark_group("attempt, over loopback");
     let provider = loopback_provider().expect("loopback has a free port");
     let networked = upstreams(OpenAiSetup {
+        api: HostProtocol::OpenAi,
         base_url: format!("http://{provider}/v1"),
         credentials: vec![Secret::new("sk-bench")],
         http2: false,

@@ -11,8 +11,9 @@ use tierway::config::{
     ConfigSource, DisplayValue, Environment, ExtraKey, KeyHash, MASK, ProviderTransport, Snapshot, StoreLocation, find,
     load,
 };
+use tierway::domain::call::Endpoint;
 use tierway::domain::random::RandomValue;
-use tierway::domain::routing::table::Capacity;
+use tierway::domain::routing::table::{Capacity, Deployment};
 
 const DESIGN_EXAMPLE: &str = include_str!("config/design_example.toml");
 const SHIPPED_EXAMPLE: &str = include_str!("../config/tierway.example.toml");
@@ -497,12 +498,52 @@ fn each_unbuilt_feature_is_found_by_its_setting() {
         "[models.x]\ndeployments = [{ provider = \"p\", capacity = \"dedicated\", lend = true }]",
         "models.x.deployments[0].lend",
     );
-    for protocol in ["azure", "anthropic", "gemini", "bedrock"] {
+    for protocol in ["azure", "gemini", "bedrock"] {
         check(
             &format!("[providers.q]\nprotocol = \"{protocol}\"\nbase_url = \"https://x.example\""),
             "providers.q.protocol",
         );
     }
+}
+
+#[test]
+fn endpoints_follow_what_the_providers_speak() {
+    let check = |endpoints: &str, deployments: &[&str], expected: Result<&[Endpoint], &str>| {
+        let deployments: Vec<String> = deployments.iter().map(|name| format!("{{ provider = \"{name}\" }}")).collect();
+        let text = format!(
+            "providers.s.protocol = \"sim\"\nproviders.p = {{ protocol = \"openai\", base_url = \"https://a.example/v1\" }}\nproviders.q = {{ protocol = \"anthropic\", base_url = \"https://a.example\" }}\n\
+             [models.x]\n{endpoints}\ndeployments = [{}]\n",
+            deployments.join(", ")
+        );
+        let source = ConfigSource::File { path: "tierway.toml".into(), text };
+        match (load(&source, &TestEnvironment::default(), &[]), expected) {
+            (Ok(snapshot), Ok(expected)) => {
+                let table = &snapshot.table;
+                let served = |endpoint: &Endpoint| {
+                    let has = |one: &Deployment| one.endpoints.contains(*endpoint);
+                    table.models[0].endpoints.contains(*endpoint) && table.deployments.iter().any(has)
+                };
+                let served: Vec<Endpoint> = Endpoint::ALL.into_iter().filter(served).collect();
+                assert_eq!(served, expected, "{endpoints}");
+            }
+            (Err(problems), Err(expected)) => {
+                let text = problems.to_string();
+                assert!(text.contains(expected), "{endpoints}: {text}");
+            }
+            (found, _) => panic!("{endpoints}: {:?}", found.map(drop).map_err(|problems| problems.to_string())),
+        }
+    };
+    use Endpoint::{Chat, CountTokens, Embeddings, Messages};
+    check("", &["p"], Ok(&[Chat]));
+    check("", &["s"], Ok(&[Chat, Messages, CountTokens]));
+    check("", &["q"], Ok(&[Messages, CountTokens]));
+    check("", &["p", "q"], Ok(&[Chat, Messages, CountTokens]));
+    check("endpoints = [\"messages\"]", &["q"], Ok(&[Messages, CountTokens]));
+    check("endpoints = [\"chat\", \"embeddings\"]", &["p"], Ok(&[Chat, Embeddings]));
+    check("endpoints = [\"chat\", \"messages\"]", &["p", "q"], Ok(&[Chat, Messages, CountTokens]));
+    check("endpoints = [\"messages\"]", &["p"], Err("no provider of this model has `messages`"));
+    check("endpoints = [\"chat\"]", &["p", "q"], Err("the provider `q` has none of this model's endpoints"));
+    check("endpoints = [\"count_tokens\"]", &["q"], Err("one of: chat, completions, embeddings, messages"));
 }
 
 #[test]

@@ -34,7 +34,7 @@ struct KnownProvider {
     base_url: &'static str,
     /// A small model of it, for the first configuration.
     model: &'static str,
-    /// `openai`, or a protocol that is not implemented: then its tables are written as comments.
+    /// What it speaks.
     protocol: &'static str,
 }
 
@@ -168,23 +168,14 @@ fn base_url_warnings(found: &[&KnownProvider], surroundings: &dyn Environment) -
 
 /// The text of the file.
 fn configuration(found: &[&KnownProvider]) -> String {
-    let (active, idle): (Vec<&KnownProvider>, Vec<&KnownProvider>) =
-        found.iter().partition(|host| host.protocol == OPENAI);
     let mut text = HEADER.to_owned();
-    if active.is_empty() {
+    if found.is_empty() {
         text.push_str(SIMULATED);
     }
-    for host in &active {
+    for host in found {
         text.push_str(&tables(host));
     }
-    for host in idle {
-        let _ = writeln!(text, "# {} is set; the {} protocol is not built yet.", host.variable, host.protocol);
-        for line in tables(host).trim_end().lines() {
-            let _ = writeln!(text, "{}", format!("# {line}").trim_end());
-        }
-        text.push('\n');
-    }
-    let models: Vec<&str> = active.iter().map(|host| host.model).collect();
+    let models: Vec<&str> = found.iter().map(|host| host.model).collect();
     text.push_str(&tiers(if models.is_empty() { &[SIMULATED_MODEL] } else { &models }));
     text.push_str(FOOTER);
     text
@@ -292,7 +283,7 @@ mod tests {
     use crate::config::CatalogueMatch;
 
     #[test]
-    fn two_hosts_share_the_work_and_one_waits() {
+    fn the_hosts_that_are_found_share_the_work() {
         let named = |names: &[&str]| -> Vec<&KnownProvider> {
             HOSTS.iter().filter(|host| names.contains(&host.name)).collect()
         };

@@ -4,7 +4,7 @@
 //!
 //! Start reading at [`of_base_url`].
 
-use crate::config::{ProviderTransport, Snapshot};
+use crate::config::{ProtocolName, ProviderTransport, Snapshot};
 use crate::domain::secret::Secret;
 use http::Uri;
 
@@ -45,12 +45,22 @@ pub(super) fn of_snapshot(snapshot: &Snapshot) -> Vec<String> {
     for provider in &snapshot.providers {
         let ProviderTransport::Network(network) = &provider.kind else { continue };
         let setting = format!("providers.{}", provider.name);
-        warnings.extend(of_base_url(&network.base_url).iter().map(|odd| format!("{setting}.base_url: {odd}")));
+        let base_url = match network.protocol {
+            ProtocolName::Anthropic => with_version(&network.base_url),
+            _ => network.base_url.clone(),
+        };
+        warnings.extend(of_base_url(&base_url).iter().map(|odd| format!("{setting}.base_url: {odd}")));
         for credential in network.credentials.iter().filter(|credential| is_ours(&credential.secret)) {
             warnings.push(format!("{setting}.credential: {} {OURS}", credential.name));
         }
     }
     warnings
+}
+
+/// A base URL to which the version is added, as it is asked.
+fn with_version(base_url: &str) -> String {
+    let base_url = base_url.trim_end_matches('/');
+    if base_url.ends_with("/v1") || base_url.contains('?') { base_url.to_owned() } else { format!("{base_url}/v1") }
 }
 
 /// What is said of a secret of ours in a provider's place.

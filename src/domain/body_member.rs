@@ -63,7 +63,7 @@ impl MemberValue {
     fn is_usual(&self) -> bool {
         match self {
             Self::Off => true,
-            Self::Word(word) => matches!(&**word, "auto" | "default"),
+            Self::Word(word) => matches!(&**word, "auto" | "default" | "standard" | "standard_only" | "global"),
             Self::Other => false,
         }
     }

@@ -20,11 +20,15 @@ pub enum Endpoint {
     Completions,
     /// `POST /v1/embeddings`
     Embeddings,
+    /// `POST /v1/messages`
+    Messages,
+    /// `POST /v1/messages/count_tokens`
+    CountTokens,
 }
 
 impl Endpoint {
     /// Every endpoint, in the order of their paths in the documentation.
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Completions, Self::Embeddings];
+    pub const ALL: [Self; 5] = [Self::Chat, Self::Completions, Self::Embeddings, Self::Messages, Self::CountTokens];
 
     /// Its name in configuration, metrics and logs.
     pub fn name(self) -> &'static str {
@@ -32,6 +36,8 @@ impl Endpoint {
             Self::Chat => "chat",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
         }
     }
 
@@ -41,6 +47,16 @@ impl Endpoint {
             Self::Chat => "chat completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::Messages => "Anthropic's Messages",
+            Self::CountTokens => "the counting of tokens, a part of Anthropic's Messages",
+        }
+    }
+
+    /// The endpoint that a model must serve for it, as `endpoints` of a model name it.
+    pub fn configured_as(self) -> Self {
+        match self {
+            Self::CountTokens => Self::Messages,
+            Self::Chat | Self::Completions | Self::Embeddings | Self::Messages => self,
         }
     }
 
@@ -48,15 +64,21 @@ impl Endpoint {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Chat | Self::Completions | Self::Embeddings => Dialect::Chat,
+            Self::Messages | Self::CountTokens => Dialect::Messages,
         }
     }
 
     /// Whether its answers are text that a model writes, and pays for by the token: embeddings are not.
     pub fn writes_text(self) -> bool {
         match self {
-            Self::Chat | Self::Completions => true,
-            Self::Embeddings => false,
+            Self::Chat | Self::Completions | Self::Messages => true,
+            Self::Embeddings | Self::CountTokens => false,
         }
+    }
+
+    /// Whether providers ask nothing for it, and it takes no tokens.
+    pub fn is_free(self) -> bool {
+        matches!(self, Self::CountTokens)
     }
 
     /// Where it lies below a provider's base URL.
@@ -65,6 +87,8 @@ impl Endpoint {
             Self::Chat => "/chat/completions",
             Self::Completions => "/completions",
             Self::Embeddings => "/embeddings",
+            Self::Messages => "/messages",
+            Self::CountTokens => "/messages/count_tokens",
         }
     }
 
@@ -80,6 +104,8 @@ pub enum Dialect {
     /// OpenAI's chat completions, completions and embeddings. Also what is spoken where nothing says otherwise.
     #[default]
     Chat,
+    /// Anthropic's Messages.
+    Messages,
 }
 
 /// A set of [`Endpoint`]s.
@@ -92,9 +118,25 @@ impl EndpointSet {
         Self(endpoints.into_iter().fold(0, |bits, endpoint| bits | 1 << endpoint as u8))
     }
 
-    /// Whether `endpoint` is in it.
+    /// Those that are spoken in `dialect`.
+    pub fn of_dialect(dialect: Dialect) -> Self {
+        Self::of(Endpoint::ALL.into_iter().filter(|endpoint| endpoint.dialect() == dialect))
+    }
+
+    /// This set and `other`.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether some endpoint is in both.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether `endpoint`, or the one that it is a part of, is in it.
     pub fn contains(self, endpoint: Endpoint) -> bool {
-        self.0 & 1 << endpoint as u8 != 0
+        self.0 & 1 << endpoint.configured_as() as u8 != 0
     }
 }
 
@@ -300,6 +342,9 @@ impl Call {
     /// The tokens that the request takes from its key's limit: its estimated input, and for each choice the client's
     /// ceiling or else `typical_output`, what the model usually writes.
     pub fn tokens_to_admit(&self, typical_output: u64, typical_image: Option<u64>) -> u64 {
+        if self.endpoint.is_free() {
+            return 0;
+        }
         let output = if self.endpoint.writes_text() { self.metadata.max_output.unwrap_or(typical_output) } else { 0 };
         let output = output.saturating_mul(u64::from(self.expected_choices()));
         self.estimated_input_tokens(typical_image).saturating_add(output)

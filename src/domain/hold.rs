@@ -117,6 +117,9 @@ impl<'a> CostBound<'a> {
     }
 
     fn input_of(self, model: &Model) -> u64 {
+        if self.call.endpoint().is_free() {
+            return 0;
+        }
         let context = model.context.unwrap_or(u64::MAX).saturating_mul(u64::from(self.call.metadata().inputs));
         let facts = &self.call.metadata().cost_facts;
         let images = match (facts.media.images, model.image_tokens) {

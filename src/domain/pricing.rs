@@ -7,7 +7,7 @@
 //! Start reading in [`Price::cost`], then [`Prices::at`].
 
 use super::money::{NanoUsd, PicoUsdPerToken};
-use super::usage::{ByTokenClass, Usage};
+use super::usage::{ByTokenClass, TokenClass, Usage};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -35,7 +35,9 @@ impl Price {
         // What is left of input and output; a provider that reports more of a class than there is is not paid for it.
         let mut rest = [usage.input - cached, usage.output];
         for (class, price) in self.apart.iter() {
-            let Some(price) = price else { continue };
+            // No cache keeps for an hour what it keeps for minutes at a higher price.
+            let by_minutes = || self.apart.get(TokenClass::CacheWrite).filter(|_| class == TokenClass::CacheWrite1h);
+            let Some(price) = price.or_else(by_minutes) else { continue };
             let rest = &mut rest[usize::from(class.is_output())];
             let count = usage.apart.get(class).min(*rest);
             *rest -= count;
@@ -203,6 +205,18 @@ mod tests {
     fn price(input: &str, cached: &str, output: &str) -> Price {
         let parse = |text| PicoUsdPerToken::parse_usd_per_mtok(text).expect("a price");
         Price { input: parse(input), cached_input: parse(cached), output: parse(output), ..Price::default() }
+    }
+
+    #[test]
+    fn what_a_cache_keeps_for_an_hour_costs_no_less_than_what_it_keeps_for_minutes() {
+        let mut price = Price { input: PicoUsdPerToken(3_000_000), ..Price::default() };
+        price.apart.set(TokenClass::CacheWrite, Some(PicoUsdPerToken(3_750_000)));
+        let mut usage = Usage { input: 1_100, ..Usage::default() };
+        usage.apart.set(TokenClass::CacheWrite, 600);
+        usage.apart.set(TokenClass::CacheWrite1h, 400);
+        assert_eq!(price.cost(usage), NanoUsd(100 * 3_000 + 1_000 * 3_750));
+        price.apart.set(TokenClass::CacheWrite1h, Some(PicoUsdPerToken(6_000_000)));
+        assert_eq!(price.cost(usage), NanoUsd(100 * 3_000 + 600 * 3_750 + 400 * 6_000));
     }
 
     #[test]

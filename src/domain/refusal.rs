@@ -121,6 +121,8 @@ pub enum Refusal {
         model: Box<str>,
         /// `the embeddings endpoint`, `tools`: what is missing.
         what: &'static str,
+        /// Some models that the key may use instead.
+        instead: Vec<Arc<str>>,
     },
     /// No provider that could serve it may be sent a member of its body.
     MemberNotAllowed {

@@ -23,8 +23,10 @@ pub struct Usage {
 /// A kind of token that some models price apart from other input or output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TokenClass {
-    /// Input that the provider wrote to its cache.
+    /// Input that the provider wrote to its cache, for some minutes or for a time that it does not say.
     CacheWrite,
+    /// Input that it wrote to its cache for an hour.
+    CacheWrite1h,
     /// Input that was sound.
     AudioInput,
     /// Input that was pictures.
@@ -37,13 +39,20 @@ pub enum TokenClass {
 
 impl TokenClass {
     /// All, in the order in which tokens are assigned to them.
-    pub const ALL: [Self; 5] =
-        [Self::CacheWrite, Self::AudioInput, Self::ImageInput, Self::AudioOutput, Self::ImageOutput];
+    pub const ALL: [Self; 6] = [
+        Self::CacheWrite,
+        Self::CacheWrite1h,
+        Self::AudioInput,
+        Self::ImageInput,
+        Self::AudioOutput,
+        Self::ImageOutput,
+    ];
 
     /// Its name in configuration, the price catalogue and the ledger.
     pub fn name(self) -> &'static str {
         match self {
             Self::CacheWrite => "cache_write",
+            Self::CacheWrite1h => "cache_write_1h",
             Self::AudioInput => "audio_input",
             Self::ImageInput => "image_input",
             Self::AudioOutput => "audio_output",

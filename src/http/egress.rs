@@ -10,15 +10,15 @@ use super::conn::connection::Connection;
 use super::conn::lifecycle::LifecyclePhase;
 use super::ending::OutgoingBody;
 use super::error::{ApiError, passed_on};
-use super::headers::write_metadata;
+use super::headers::{id_value, write_metadata};
 use crate::domain::id::RequestId;
-use crate::protocol::Dialect;
+use crate::protocol::{Dialect, request_id_header};
 use crate::relay::{ErrorReply, SuccessReply};
 use crate::telemetry::InFlight;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, HeaderName};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
 
 /// nginx keeps a stream in its buffers unless this header forbids it.
@@ -61,18 +61,27 @@ fn served(reply: SuccessReply, outlet: ResponseContext<'_>) -> Response {
         response.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
     }
     write_metadata(&metadata, response.headers_mut());
+    name_request(dialect, metadata.id, response.headers_mut());
     response
+}
+
+/// Where clients of `dialect` look for the request's name, unless the provider gave it one.
+fn name_request(dialect: Dialect, id: RequestId, headers: &mut HeaderMap) {
+    if let Some(name) = request_id_header(dialect) {
+        headers.entry(HeaderName::from_static(name)).or_insert_with(|| id_value(id));
+    }
 }
 
 fn failed(error_reply: ErrorReply, dialect: Dialect) -> Response {
     let mut response = match ApiError::of(&error_reply.error) {
         Ok(row) => {
             log(error_reply.metadata.id, &row);
-            row.response_in(dialect)
+            row.response_in(dialect, Some(error_reply.metadata.id))
         }
         Err(rejection) => passed_on(rejection),
     };
     write_metadata(&error_reply.metadata, response.headers_mut());
+    name_request(dialect, error_reply.metadata.id, response.headers_mut());
     error_reply.send(response.status());
     response
 }

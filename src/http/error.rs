@@ -12,6 +12,7 @@ use crate::domain::body_member::MemberObjection;
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
 use crate::domain::failure::{Failure, ProviderError};
+use crate::domain::id::RequestId;
 use crate::domain::limit::{LimitKind, OverLimit};
 use crate::domain::money::NanoUsd;
 use crate::domain::refusal::Refusal;
@@ -125,9 +126,8 @@ impl ApiError {
                     format!("No region this key may use serves the model '{}'. Use another model.", echo(model));
                 Self::invalid("residency_unavailable", message).status(StatusCode::FORBIDDEN).at("model")
             }
-            Refusal::NotServed { model, what } => {
-                let message = format!("The model '{}' does not serve {what}. Use one that does.", echo(model));
-                Self::invalid("invalid_value", message).at("model")
+            Refusal::NotServed { model, what, instead } => {
+                Self::invalid("invalid_value", not_served(model, what, instead)).at("model")
             }
             Refusal::MemberNotAllowed { member, why } => Self::member_not_allowed(member, *why),
             Refusal::OverLimit(over) => Self::over_limit(*over),
@@ -308,9 +308,10 @@ impl ApiError {
                 let why = "The gateway holds as many bytes of this key's unread answers as it can.";
                 return Self::slow_down(why, MEMORY_RETRY_AFTER);
             }
+            // Some clients know it by the words "prompt is too long".
             Failure::ContextTooLong => Self::invalid(
                 "invalid_value",
-                "The request is longer than the context of every model that may serve it. Shorten it.",
+                "The prompt is too long for the context of every model that may serve it. Shorten it.",
             ),
             Failure::Unreachable
             | Failure::ConnectTimeout
@@ -398,17 +399,27 @@ impl ApiError {
 
     /// What of it a dialect writes.
     pub fn details(&self) -> ErrorDetails<'_> {
-        ErrorDetails { kind: self.kind, code: Some(self.code), param: self.param.as_deref(), message: &self.message }
+        ErrorDetails {
+            status: self.status.as_u16(),
+            kind: self.kind,
+            code: Some(self.code),
+            param: self.param.as_deref(),
+            message: &self.message,
+            request_id: None,
+        }
     }
 
     /// [`response_in`](Self::response_in) the dialect that is spoken where nothing says otherwise.
     pub fn response(&self) -> Response {
-        self.response_in(Dialect::default())
+        self.response_in(Dialect::default(), None)
     }
 
-    /// Status, body and the headers that belong to an error, for a client that speaks `dialect`.
-    pub fn response_in(&self, dialect: Dialect) -> Response {
-        let mut response = (self.status, Body::from(self.details().body(dialect))).into_response();
+    /// Status, body and the headers that belong to an error, for a client that speaks `dialect` and whose request has
+    /// this id, if it has one.
+    pub fn response_in(&self, dialect: Dialect, request_id: Option<RequestId>) -> Response {
+        let details = ErrorDetails { request_id, ..self.details() };
+        let status = StatusCode::from_u16(details.status(dialect)).unwrap_or(self.status);
+        let mut response = (status, Body::from(details.body(dialect))).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(Ok(allow)) = self.allow.as_deref().map(HeaderValue::try_from) {
@@ -516,6 +527,15 @@ fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
     format!("There is no model '{}' for this key. {advice}", echo(model))
 }
 
+fn not_served(model: &str, what: &str, instead: &[Arc<str>]) -> String {
+    let names: Vec<String> = instead.iter().map(|name| format!("'{name}'")).collect();
+    let advice = match names.as_slice() {
+        [] => "No other model that this key may use does".to_owned(),
+        names => format!("Use one that does, such as {}", names.join(", ")),
+    };
+    format!("The model '{}' does not serve {what}. {advice}.", echo(model))
+}
+
 fn whole_again(ends_unix_ms: Option<i64>) -> String {
     ends_unix_ms.map_or_else(
         || "It is not renewed by itself.".to_owned(),
@@ -588,7 +608,10 @@ pub(super) mod tests {
         let member = |why| Refusal::MemberNotAllowed { member: "service_tier".into(), why };
         refused("member_denied", member(MemberObjection::Denied)).await;
         refused("member_unpriced", member(MemberObjection::Unpriced)).await;
-        refused("not_served", Refusal::NotServed { model: "gpt-4o".into(), what: "the embeddings endpoint" }).await;
+        let what = "the embeddings endpoint";
+        refused("not_served", Refusal::NotServed { model: "gpt-4o".into(), what, instead: vec!["bge-m3".into()] })
+            .await;
+        refused("not_served_by_any", Refusal::NotServed { model: "gpt-4o".into(), what, instead: Vec::new() }).await;
         let soon = Duration::from_micros(1_250_400);
         refused("over_requests", over(LimitKind::Requests, Some(soon))).await;
         refused("over_tokens", over(LimitKind::Tokens, Some(Duration::ZERO))).await;

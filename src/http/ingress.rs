@@ -14,7 +14,7 @@ use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
-use crate::protocol::read_request;
+use crate::protocol::{self, Dialect, read_request};
 use crate::relay::{CallReader, RawRequest, RequestOptions, RequestTarget};
 use axum::extract::Request;
 use http::header::{AUTHORIZATION, CONNECTION};
@@ -23,9 +23,10 @@ use std::time::Duration;
 
 /// Where Azure's clients send the key.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
-/// Where model APIs take a key. Only the first two are read here; another hop may read any of them.
-static KEY_HEADERS: [HeaderName; 4] =
-    [AUTHORIZATION, API_KEY, HeaderName::from_static("x-api-key"), HeaderName::from_static("x-goog-api-key")];
+/// Where Anthropic's clients send the key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Where model APIs take a key. Only the first three are read here; another hop may read any of them.
+static KEY_HEADERS: [HeaderName; 4] = [AUTHORIZATION, API_KEY, X_API_KEY, HeaderName::from_static("x-goog-api-key")];
 static NO_FALLBACK: HeaderName = HeaderName::from_static("x-tierway-no-fallback");
 static DEADLINE: HeaderName = HeaderName::from_static("x-tierway-deadline-ms");
 /// How long the official clients wait, in seconds: Python's and Node's.
@@ -33,8 +34,9 @@ static CLIENT_TIMEOUTS: [HeaderName; 2] =
     [HeaderName::from_static("x-stainless-read-timeout"), HeaderName::from_static("x-stainless-timeout")];
 /// A client that waits longer does not limit anything.
 const LONGEST_CLIENT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Headers that are passed on to the provider, besides names that begin with [`CLIENT_METADATA`].
-const FORWARDED: [&str; 6] = ["accept", "content-type", "traceparent", "tracestate", "idempotency-key", "openai-beta"];
+/// Headers that are passed on to the provider, besides those of the dialect and names that begin with
+/// [`CLIENT_METADATA`].
+const FORWARDED: [&str; 5] = ["accept", "content-type", "traceparent", "tracestate", "idempotency-key"];
 /// Headers by which the official clients describe themselves.
 const CLIENT_METADATA: &str = "x-stainless-";
 
@@ -61,20 +63,21 @@ pub fn read(app: &AppState, route: Route, arrival: &RequestArrival, request: Req
         Route::WrongMethod { allow } => RequestTarget::WrongMethod { allow },
     };
     let listed = active.forwarded();
+    let dialect = route.dialect(&parts.headers);
     RawRequest {
         id: arrival.id,
         received: arrival.received,
         key: key(&parts.headers),
         target,
         options: options(&parts.headers),
-        headers: forwarded_headers(&parts.headers),
-        listed_headers: listed_headers(&parts.headers, &listed.headers),
+        headers: forwarded_headers(&parts.headers, dialect),
+        listed_headers: listed_headers(&parts.headers, &listed.headers, dialect),
         query: parts.uri.query().filter(|_| listed.query).map(Box::from),
         active,
     }
 }
 
-/// The key a client presents: `Authorization: Bearer KEY` or `api-key: KEY`. Blanks around it, and a scheme written
+/// The key a client presents: `Authorization: Bearer KEY`, `api-key: KEY` or `x-api-key: KEY`. Blanks around it, and a scheme written
 /// twice, are what libraries make of a key that was pasted with more than the key.
 ///
 /// # Errors
@@ -95,7 +98,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<Secret>, Refusal> {
                 return Err(Refusal::SeveralKeys);
             }
             presented = Some(text);
-            is_key |= *name == API_KEY || *name == AUTHORIZATION && has_scheme;
+            is_key |= *name == API_KEY || *name == X_API_KEY || *name == AUTHORIZATION && has_scheme;
         }
     }
     let key = presented.filter(|text| is_key && text.is_ascii()).and_then(|text| std::str::from_utf8(text).ok());
@@ -155,11 +158,12 @@ fn option<T>(
     read.map(Some).ok_or(Refusal::BadHeader { name: name.as_str() })
 }
 
-/// The headers that are passed on to every provider, without those that `Connection` keeps to this hop.
-pub fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
+/// The headers that are passed on to every provider of `dialect`, without those that `Connection` keeps to this hop.
+pub fn forwarded_headers(headers: &HeaderMap, dialect: Dialect) -> HeaderMap {
     // Most requests have no such header, and official clients a dozen of those that are passed on.
     let names_some = headers.contains_key(CONNECTION);
-    let is_forwarded = |name: &HeaderName| is_always_forwarded(name) && !(names_some && is_for_this_hop(name, headers));
+    let is_forwarded =
+        |name: &HeaderName| is_always_forwarded(name, dialect) && !(names_some && is_for_this_hop(name, headers));
     let mut passed = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| is_forwarded(name)) {
         passed.append(name.clone(), value.clone());
@@ -167,8 +171,9 @@ pub fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-fn is_always_forwarded(name: &HeaderName) -> bool {
-    FORWARDED.contains(&name.as_str()) || name.as_str().starts_with(CLIENT_METADATA)
+fn is_always_forwarded(name: &HeaderName, dialect: Dialect) -> bool {
+    let lists = [&FORWARDED[..], protocol::forwarded_headers(dialect)];
+    lists.into_iter().any(|list| list.contains(&name.as_str())) || name.as_str().starts_with(CLIENT_METADATA)
 }
 
 /// Whether `Connection` keeps the header to this hop.
@@ -179,9 +184,9 @@ fn is_for_this_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
 }
 
 /// Of a client's headers those that some provider's configuration lists, `listed`, and not every provider gets.
-fn listed_headers(headers: &HeaderMap, listed: &[HeaderName]) -> HeaderMap {
+fn listed_headers(headers: &HeaderMap, listed: &[HeaderName], dialect: Dialect) -> HeaderMap {
     let mut passed = HeaderMap::new();
-    for name in listed.iter().filter(|name| !is_always_forwarded(name) && !is_for_this_hop(name, headers)) {
+    for name in listed.iter().filter(|name| !is_always_forwarded(name, dialect) && !is_for_this_hop(name, headers)) {
         for value in headers.get_all(name) {
             passed.append(name, value.clone());
         }
@@ -206,10 +211,10 @@ mod tests {
             ("connection", "x-hop"),
         ]);
         let listed = ["x-two", "x-hop", "accept", "x-none"].map(HeaderName::from_static);
-        let kept = listed_headers(&sent, &listed);
+        let kept = listed_headers(&sent, &listed, Dialect::Chat);
         let kept: Vec<_> = kept.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("it is text"))).collect();
         assert_eq!(kept, ["x-two: 2", "x-two: 3"]);
-        assert!(listed_headers(&sent, &[]).is_empty());
+        assert!(listed_headers(&sent, &[], Dialect::Chat).is_empty());
     }
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -244,8 +249,10 @@ mod tests {
         check(&[("authorization", "sk-1")], None);
         check(&[("authorization", "Bearer ")], None);
         check(&[("api-key", " ")], None);
-        check(&[("x-api-key", "sk-3")], None);
-        check(&[("x-api-key", "sk-3"), ("authorization", "sk-3")], None);
+        check(&[("x-api-key", "sk-3")], Some("sk-3"));
+        check(&[("x-api-key", "sk-3"), ("authorization", "sk-3")], Some("sk-3"));
+        check(&[("x-goog-api-key", "sk-3")], None);
+        check(&[("x-goog-api-key", "sk-3"), ("authorization", "sk-3")], None);
         check(&[], None);
     }
 
@@ -338,7 +345,7 @@ mod tests {
             ("x-stainless-os", "Linux"),
             ("connection", "keep-alive, X-Stainless-OS"),
         ]);
-        let passed = forwarded_headers(&sent);
+        let passed = forwarded_headers(&sent, Dialect::Chat);
         let passed: Vec<_> = passed.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         let mut expected = vec![
             "accept: text/event-stream",
@@ -361,7 +368,7 @@ mod tests {
         let mut sent = headers(&[("x-stainless-os", "Linux"), ("x-stainless-lang", "python")]);
         let list = HeaderValue::from_bytes(b"X-Stainless-OS, \xff").expect("a header may hold it");
         sent.insert(CONNECTION, list);
-        let passed = forwarded_headers(&sent);
+        let passed = forwarded_headers(&sent, Dialect::Chat);
         assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-stainless-lang"]);
     }
 }

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::{KeyRefusal, Refusal, SecretTarget};
 use crate::domain::secret::{KeyHash, Secret};
-use crate::protocol::Dialect;
+use crate::protocol::{Dialect, dialect_of_client};
 use crate::random::Rng;
 use crate::relay::{ErrorReply, Relay, ServeError};
 use crate::telemetry::Telemetry;
@@ -41,7 +41,7 @@ use conn::connection::Connection;
 use conn::lifecycle::Lifecycle;
 use egress::ResponseContext;
 use error::ApiError;
-use http::{Extensions, Uri};
+use http::{Extensions, HeaderMap, Uri};
 use ops::OperatorTokens;
 use peer_refusals::PeerRefusals;
 use request_handler::{RequestArrival, RequestHandler};
@@ -99,11 +99,11 @@ pub enum Route {
 }
 
 impl Route {
-    /// The dialect that answers are written in.
-    pub fn dialect(self) -> Dialect {
+    /// The dialect that the answer to a request with these `headers` is written in.
+    pub fn dialect(self, headers: &HeaderMap) -> Dialect {
         match self {
             Self::Endpoint(endpoint) => endpoint.dialect(),
-            Self::UnknownUrl | Self::WrongMethod { .. } => Dialect::default(),
+            Self::UnknownUrl | Self::WrongMethod { .. } => dialect_of_client(|name| headers.contains_key(name)),
         }
     }
 }
@@ -124,6 +124,8 @@ fn client_routes() -> Router<Arc<AppState>> {
         .route("/v1/chat/completions", endpoint(Endpoint::Chat))
         .route("/v1/completions", endpoint(Endpoint::Completions))
         .route("/v1/embeddings", endpoint(Endpoint::Embeddings))
+        .route("/v1/messages", endpoint(Endpoint::Messages))
+        .route("/v1/messages/count_tokens", endpoint(Endpoint::CountTokens))
         .route("/v1/models", wrong_method("GET, HEAD").get(models::list))
         .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve))
 }
@@ -139,6 +141,7 @@ pub fn ops_handler(app: Arc<AppState>) -> RequestHandler {
 async fn serve(app: Arc<AppState>, route: Route, arrival: RequestArrival, request: Request) -> Response {
     let in_flight = app.telemetry.metrics.request_started();
     let connection = arrival.connection.clone();
+    let dialect = route.dialect(request.headers());
     let raw = ingress::read(&app, route, &arrival, request);
     let result = app.relay.serve(raw).await;
     if let Some(connection) = &connection {
@@ -157,8 +160,7 @@ async fn serve(app: Arc<AppState>, route: Route, arrival: RequestArrival, reques
         }
         _ => Duration::ZERO,
     };
-    let response =
-        egress::answer(result, ResponseContext { app: &app, dialect: route.dialect(), connection, in_flight });
+    let response = egress::answer(result, ResponseContext { app: &app, dialect, connection, in_flight });
     app.peer_refusals.wait(delay, app.clock).await;
     response
 }

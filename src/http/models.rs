@@ -1,25 +1,28 @@
 //! `GET /v1/models`: what a key may use.
 //!
 //! It never names a deployment or a provider, and lists nothing the key may not use. How a model is written is in
-//! `protocol::chat::models`.
+//! `protocol::chat::models`, and for clients of Anthropic's API in `protocol::messages::models`.
 
 use crate::domain::refusal::{Refusal, SecretTarget};
 use crate::http::error::ApiError;
 use crate::http::request_handler::RequestArrival;
 use crate::http::{AppState, ingress, paths};
 use crate::protocol::chat::models::{ModelEntry, ModelList};
+use crate::protocol::messages::models::{ModelDescription, ModelPage};
+use crate::protocol::{Dialect, dialect_of_client};
 use crate::relay::ListedModel;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, Uri};
+use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
 /// Every model, alias, tier and `Pro/` name this key may use.
 pub async fn list(State(app): State<Arc<AppState>>, request: Request) -> Response {
     match names(&app, request.headers(), request.extensions()).await {
-        Ok(names) => listed_all(&names),
+        Ok(names) => listed_all(&names, &request),
         Err(refused) => refused,
     }
 }
@@ -38,13 +41,17 @@ pub async fn retrieve(
     // An id that is not UTF-8 once decoded is no model's name.
     let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
     let called = |id: &str| names.iter().find(|listed| *listed.name == *id);
-    let Some(plain) = paths::model_name(uri.path()) else { return listed_all(&names) };
+    let Some(plain) = paths::model_name(uri.path()) else { return listed_all(&names, &request) };
     match called(&id).or_else(|| called(&plain)) {
-        Some(listed) => json(listed_model(listed).json()),
+        Some(listed) => match dialect(request.headers()) {
+            Dialect::Chat => json(listed_model(listed).json()),
+            Dialect::Messages => json(described_model(listed).json()),
+        },
         None => {
             let key = ingress::key(request.headers()).ok().flatten();
             let refusal = Refusal::ModelNotFound { model: id.into(), nearest: Vec::new() };
-            ApiError::refused(&app.relay.count_refused(key.as_ref(), refusal)).response()
+            let error = ApiError::refused(&app.relay.count_refused(key.as_ref(), refusal));
+            error.response_in(dialect(request.headers()), None)
         }
     }
 }
@@ -68,11 +75,32 @@ async fn names(app: &AppState, headers: &HeaderMap, extensions: &Extensions) -> 
         let delay = app.note_refused(connection.map(|connection| &**connection), SecretTarget::Clients, why);
         app.peer_refusals.wait(delay, app.clock).await;
     }
-    Err(ApiError::refused(&refusal).response())
+    Err(ApiError::refused(&refusal).response_in(dialect(headers), None))
 }
 
-fn listed_all(names: &[ListedModel]) -> Response {
-    json(ModelList::new(names.iter().map(listed_model)).json())
+fn dialect(headers: &HeaderMap) -> Dialect {
+    dialect_of_client(|name| headers.contains_key(name))
+}
+
+fn listed_all(names: &[ListedModel], request: &Request) -> Response {
+    match dialect(request.headers()) {
+        Dialect::Chat => json(ModelList::new(names.iter().map(listed_model)).json()),
+        Dialect::Messages => {
+            let models: Vec<ModelDescription<'_>> = names.iter().map(described_model).collect();
+            json(ModelPage::of(&models, |name| parameter(request.uri(), name)).json())
+        }
+    }
+}
+
+/// The first parameter `name` of the query.
+fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let mut given = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = given.find(|(given, _)| *given == name)?;
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
+fn described_model(listed: &ListedModel) -> ModelDescription<'_> {
+    ModelDescription::new(&listed.name, listed.context)
 }
 
 fn listed_model(listed: &ListedModel) -> ModelEntry<'_> {

@@ -1,15 +1,21 @@
 //! What clients and providers speak: the JSON of model APIs and its framing. No other module knows either.
 //!
 //! A [`Dialect`] is what a client speaks to us; a [`Grammar`] is what a provider answers in. Whoever asks here
-//! says which one is meant; how it is written is known to that dialect's own module alone, [`chat`] so far. It
+//! says which one is meant; how it is written is known to that dialect's own module alone: [`chat`], [`messages`]. It
 //! never does I/O, never looks at a clock and knows neither keys nor budgets.
 //!
 //! Start reading in [`Grammar`], then [`chat::request`] and [`chat::answer`]; ADR 0006 says what to add where.
 
+mod answer_model;
 mod body_kind;
 pub mod chat;
+pub mod edit;
+mod given;
 pub mod json;
 mod json_schema;
+pub mod messages;
+mod provider_error;
+mod request_basics;
 pub mod sse;
 
 pub use body_kind::{BYTE_ORDER_MARK, BodyKind};
@@ -18,10 +24,12 @@ pub use crate::domain::call::Dialect;
 
 use crate::domain::body_member::ListedMembers;
 use crate::domain::call::{BodyProblem, Call, CeilingName, Endpoint};
+use crate::domain::id::RequestId;
 use crate::domain::usage::Usage;
 use bytes::Bytes;
 use chat::answer::{ChatQuirks, ChatStream};
 use json::edit::EditedBody;
+use messages::answer::MessagesStream;
 use std::ops::Range;
 
 /// Understands `body` as a request to `endpoint`, in its dialect, and takes note of members that are `listed`.
@@ -31,7 +39,29 @@ use std::ops::Range;
 pub fn read_request(endpoint: Endpoint, body: Bytes, listed: &ListedMembers) -> Result<Call, BodyProblem> {
     match endpoint.dialect() {
         Dialect::Chat => chat::request::read_request(endpoint, body, listed),
+        Dialect::Messages => messages::request::read_request(endpoint, body, listed),
     }
+}
+
+/// Headers of a client that are passed on to a provider of its `dialect`, beside those that every provider gets.
+pub fn forwarded_headers(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Chat => &["openai-beta"],
+        Dialect::Messages => &["anthropic-version", "anthropic-beta"],
+    }
+}
+
+/// The header by which a provider of `dialect` names a request to its client; `None` where clients look for none.
+pub fn request_id_header(dialect: Dialect) -> Option<&'static str> {
+    match dialect {
+        Dialect::Chat => None,
+        Dialect::Messages => Some("request-id"),
+    }
+}
+
+/// The dialect that a client speaks where its path does not tell; `has` says whether it sent a header.
+pub fn dialect_of_client(has: impl Fn(&str) -> bool) -> Dialect {
+    if has(messages::VERSION_HEADER) { Dialect::Messages } else { Dialect::Chat }
 }
 
 /// The grammar a provider answers in, and where this provider differs from it.
@@ -39,9 +69,22 @@ pub fn read_request(endpoint: Endpoint, body: Bytes, listed: &ListedMembers) -> 
 pub enum Grammar {
     /// OpenAI's chat completions, completions and embeddings.
     Chat(ChatQuirks),
+    /// Anthropic's Messages.
+    Messages,
+    /// Its counts of tokens.
+    TokenCount,
 }
 
 impl Grammar {
+    /// What a provider with these `quirks` answers in on `endpoint`.
+    pub fn answering(endpoint: Endpoint, quirks: ChatQuirks) -> Self {
+        match endpoint {
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings => Self::Chat(quirks),
+            Endpoint::Messages => Self::Messages,
+            Endpoint::CountTokens => Self::TokenCount,
+        }
+    }
+
     /// The body of `call` for a provider that calls the model `model`, a JSON string. `ask_usage`: whether the wish for
     /// usage that the call may have is written into it. `ceiling`: the one name by which the provider must read a ceiling
     /// of the output, and the most tokens per choice; `None`: what the client wrote of that stays.
@@ -52,8 +95,9 @@ impl Grammar {
         ask_usage: bool,
         ceiling: Option<(CeilingName, u64)>,
     ) -> EditedBody {
-        match (self, call.dialect()) {
-            (Self::Chat(_), Dialect::Chat) => chat::edit::provider_body(call, model, ask_usage, ceiling),
+        // A call goes to providers of its own dialect alone (`Deployment::endpoints`): nothing is translated.
+        match self {
+            Self::Chat(_) | Self::Messages | Self::TokenCount => edit::provider_body(call, model, ask_usage, ceiling),
         }
     }
 
@@ -61,20 +105,23 @@ impl Grammar {
     pub fn ceiling_name(self, call: &Call) -> CeilingName {
         match self {
             Self::Chat(quirks) => quirks.ceiling_name(call.endpoint()),
+            Self::Messages | Self::TokenCount => CeilingName::MaxTokens,
         }
     }
 
     /// Whether the body of an error says that the provider does not know this name of the ceiling.
     pub fn refuses_ceiling(self, error: &[u8], name: CeilingName) -> bool {
         match self {
-            Self::Chat(_) => chat::error::refuses_ceiling(error, name),
+            Self::Chat(_) => provider_error::refuses_ceiling(error, name),
+            Self::Messages | Self::TokenCount => false,
         }
     }
 
     /// Whether the body of an error is about our wish for usage.
     pub fn refuses_usage(self, error: &[u8]) -> bool {
         match self {
-            Self::Chat(_) => chat::error::refuses_usage(error),
+            Self::Chat(_) => provider_error::refuses_usage(error),
+            Self::Messages | Self::TokenCount => false,
         }
     }
 
@@ -82,6 +129,7 @@ impl Grammar {
     pub fn stream_reader(self, call: &Call) -> StreamReader {
         match self {
             Self::Chat(quirks) => StreamReader::Chat(ChatStream::new(call, quirks)),
+            Self::Messages | Self::TokenCount => StreamReader::Messages(MessagesStream::default()),
         }
     }
 
@@ -92,28 +140,33 @@ impl Grammar {
     pub fn read_whole(self, body: &[u8], note: impl FnMut(Moment)) -> Result<(), AnswerError> {
         match self {
             Self::Chat(_) => chat::answer::read_whole(body, note),
+            Self::Messages => messages::answer::read_whole(body, note),
+            Self::TokenCount => messages::answer::read_count(body, note),
         }
     }
 
     /// A whole answer to `call` as the stream that its client asked for: one frame, and the end. `None` where it is none
-    /// of this grammar.
+    /// of this grammar, or one whose hosts never answer in the other form.
     pub fn stream_of(self, whole: &[u8], call: &Call) -> Option<Vec<u8>> {
         match self {
             Self::Chat(_) => chat::reshape::stream_of(whole, call),
+            Self::Messages | Self::TokenCount => None,
         }
     }
 
-    /// A complete stream as the whole answer that its client asked for; `None` where it is none of this grammar.
+    /// A complete stream as the whole answer that its client asked for; `None` as in [`stream_of`](Self::stream_of).
     pub fn whole_of(self, stream: Bytes) -> Option<Vec<u8>> {
         match self {
             Self::Chat(_) => chat::reshape::whole_of(stream),
+            Self::Messages | Self::TokenCount => None,
         }
     }
 
     /// The model that an answer, or the beginning of a stream, says it is of, where it is another one than `sent`.
     pub fn other_model(self, answer: &[u8], sent: &str) -> Option<Box<str>> {
         match self {
-            Self::Chat(_) => chat::answer_model::other_model(answer, sent),
+            Self::Chat(_) => answer_model::other_model(answer, sent, None),
+            Self::Messages | Self::TokenCount => answer_model::other_model(answer, sent, Some("message")),
         }
     }
 
@@ -121,20 +174,21 @@ impl Grammar {
     pub fn text_bytes(self, body: &[u8]) -> u64 {
         match self {
             Self::Chat(_) => json::text::text_bytes(body),
+            Self::Messages | Self::TokenCount => messages::answer::text_bytes(body),
         }
     }
 
     /// The names in a provider's list of models; `None` where it is none.
     pub fn listed_models(self, body: &[u8]) -> Option<Vec<String>> {
         match self {
-            Self::Chat(_) => chat::models::listed(body),
+            Self::Chat(_) | Self::Messages | Self::TokenCount => chat::models::listed(body),
         }
     }
 
     /// What the body of a provider's error speaks of, and what it says to people.
     pub fn read_error(self, body: &[u8]) -> ErrorReading {
         match self {
-            Self::Chat(_) => chat::error::read_error(body),
+            Self::Chat(_) | Self::Messages | Self::TokenCount => provider_error::read_error(body),
         }
     }
 }
@@ -224,6 +278,8 @@ pub struct Event<'a> {
 pub enum StreamReader {
     /// In the grammar of chat completions.
     Chat(ChatStream),
+    /// In that of Messages.
+    Messages(MessagesStream),
 }
 
 impl StreamReader {
@@ -235,6 +291,7 @@ impl StreamReader {
     pub fn read(&mut self, event: Event<'_>, note: impl FnMut(Moment)) -> Result<FrameEdit, FrameError> {
         match self {
             Self::Chat(stream) => stream.read(event, note),
+            Self::Messages(stream) => stream.read(event, note),
         }
     }
 
@@ -243,6 +300,7 @@ impl StreamReader {
     pub fn is_finished(&self) -> bool {
         match self {
             Self::Chat(stream) => stream.is_finished(),
+            Self::Messages(stream) => stream.is_finished(),
         }
     }
 
@@ -253,6 +311,7 @@ impl StreamReader {
     pub fn end(&self) -> Result<&'static [u8], &'static str> {
         match self {
             Self::Chat(stream) => stream.end(),
+            Self::Messages(stream) => stream.end(),
         }
     }
 }
@@ -262,6 +321,8 @@ impl StreamReader {
 pub enum FrameEdit {
     /// As it came.
     Keep,
+    /// As it came: a sign of life, and no part of the answer, like a comment.
+    Ping,
     /// Without these bytes of its payload.
     Cut(Range<usize>),
     /// Without the name of its event, which is not what it is, and without these bytes of its payload.
@@ -295,6 +356,8 @@ pub enum AnswerError {
 /// An error of ours, whatever the dialect it is written in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ErrorDetails<'a> {
+    /// The HTTP status.
+    pub status: u16,
     /// Its class, one of few.
     pub kind: &'a str,
     /// What exactly it is, for programs.
@@ -303,6 +366,8 @@ pub struct ErrorDetails<'a> {
     pub param: Option<&'a str>,
     /// What happened and what to do, for people.
     pub message: &'a str,
+    /// The request that it ends, where that has a number.
+    pub request_id: Option<RequestId>,
 }
 
 impl ErrorDetails<'_> {
@@ -310,6 +375,15 @@ impl ErrorDetails<'_> {
     pub fn body(&self, dialect: Dialect) -> Vec<u8> {
         match dialect {
             Dialect::Chat => chat::error::body(self),
+            Dialect::Messages => messages::error::body(self),
+        }
+    }
+
+    /// The status of an answer that is this error: a dialect may have one of its own for it.
+    pub fn status(&self, dialect: Dialect) -> u16 {
+        match dialect {
+            Dialect::Chat => self.status,
+            Dialect::Messages => messages::error::status(self),
         }
     }
 
@@ -317,6 +391,7 @@ impl ErrorDetails<'_> {
     pub fn break_frame(&self, dialect: Dialect) -> Bytes {
         match dialect {
             Dialect::Chat => chat::error::break_frame(self),
+            Dialect::Messages => messages::error::break_frame(self),
         }
     }
 }

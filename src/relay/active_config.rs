@@ -26,7 +26,7 @@ use crate::domain::status::DeploymentStatus;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
 use crate::upstream::{
-    self, FieldSetup, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
+    self, FieldSetup, HostProtocol, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
 };
 use foldhash::fast::FixedState;
 use http::HeaderName;
@@ -353,8 +353,10 @@ pub fn provider_setup(
             tokens_per_second: sim.tokens_per_second,
             error_rate_bp: sim.error_rate_bp,
         }),
-        ProviderTransport::Network(network) if network.protocol == config::ProtocolName::OpenAi => {
+        ProviderTransport::Network(network) => {
+            let api = host_api(network.protocol).ok_or_else(|| ActivateError::Protocol { provider: name.clone() })?;
             ProviderProtocol::OpenAi(OpenAiSetup {
+                api,
                 base_url: network.base_url.clone(),
                 credentials: network.credentials.iter().map(|credential| credential.secret.clone()).collect(),
                 http2: network.http2,
@@ -369,9 +371,20 @@ pub fn provider_setup(
                 },
             })
         }
-        ProviderTransport::Network(_) => return Err(ActivateError::Protocol { provider: name }),
     };
     Ok(ProviderSetup { name, protocol, connect_timeout: transport.connect_timeout })
+}
+
+/// The API of hosts that speak `protocol`; `None` where that is not built.
+fn host_api(protocol: config::ProtocolName) -> Option<HostProtocol> {
+    match protocol {
+        config::ProtocolName::OpenAi => Some(HostProtocol::OpenAi),
+        config::ProtocolName::Anthropic => Some(HostProtocol::Anthropic),
+        config::ProtocolName::Azure
+        | config::ProtocolName::Gemini
+        | config::ProtocolName::Bedrock
+        | config::ProtocolName::Sim => None,
+    }
 }
 
 /// The credentials for a provider; a simulated one needs none.

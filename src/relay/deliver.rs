@@ -17,6 +17,7 @@ use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::reason::Reason;
 use crate::domain::receipt::Outcome;
+use crate::domain::usage::Usage;
 use crate::upstream::AnswerBody;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -173,6 +174,7 @@ pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &Tok
     let state = &mut guard.state;
     let tally = body.tally();
     let (usage, basis) = match state.endpoint {
+        Some(endpoint) if endpoint.is_free() => (Usage::default(), UsageBasis::Counted),
         Some(endpoint) if !endpoint.writes_text() => tally.without_output(state.estimated_input),
         _ => tally.tokens(state.estimated_input, estimator.measure()),
     };

@@ -17,7 +17,7 @@ use super::{AttemptError, AttemptWatch, UpstreamRequest, content_type, fold};
 use crate::clock::Clock;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
-use crate::protocol::{AnswerError, Grammar, Moment};
+use crate::protocol::{AnswerError, Grammar, Moment, request_id_header};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -46,6 +46,11 @@ pub(super) async fn obtain(
     let mut reply = open(provider, request, clock, &mut heard).await?;
     let status = reply.status;
     let mut headers = passed_back(&reply.headers);
+    if let Some(name) = request_id_header(request.call.dialect()).map(HeaderName::from_static)
+        && let Some(id) = reply.headers.get(&name)
+    {
+        headers.insert(name, id.clone());
+    }
     let provider_request_id = provider_request_id(&reply.headers).map(|(_, id)| id.into());
     let asked = request.call.metadata().stream;
     let label = content_type::is_event_stream(&headers);
@@ -86,7 +91,8 @@ pub(super) async fn obtain(
 pub struct UpstreamAnswer {
     /// The provider's status, a 2xx.
     pub status: StatusCode,
-    /// `content-type`, `openai-processing-ms` and `openai-version`, where the provider sent them.
+    /// `content-type`, `openai-processing-ms`, `openai-version` and what clients of the call's dialect know the request by,
+    /// where the provider sent them.
     pub headers: HeaderMap,
     /// The rest, to be polled to its end.
     pub body: AnswerBody,

@@ -133,7 +133,7 @@ impl StreamBody {
             }
             match self.stream.poll_batch(cx) {
                 Poll::Ready(Some(Ok(batch))) => {
-                    self.silence.note(now, batch.alive, self.stream.is_finished());
+                    self.silence.note(now, batch.alive || batch.pinged, self.stream.is_finished());
                     self.heard_at = Some(now);
                     if !batch.bytes.is_empty() {
                         return Poll::Ready(Some(Ok(batch.bytes)));

@@ -126,7 +126,7 @@ impl SecretFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::FieldSetup;
+    use crate::upstream::{FieldSetup, HostProtocol};
     use http::HeaderName;
 
     const ONE: &str = "sk-live-0123456789abcdef";
@@ -136,6 +136,7 @@ mod tests {
         let named = |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), Secret::new(*value));
         let headers = headers.iter().map(named).collect();
         ProviderSecrets::of(&OpenAiSetup {
+            api: HostProtocol::OpenAi,
             base_url: "http://127.0.0.1/v1".into(),
             credentials: credentials.iter().map(|text| Secret::new(*text)).collect(),
             http2: false,

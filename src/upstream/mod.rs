@@ -33,7 +33,7 @@ pub use answer::UpstreamAnswer;
 pub use body::AnswerBody;
 pub use models_reply::ModelsReply;
 pub use request::{AttemptError, ForwardedFields, Timeouts, UpstreamModel, UpstreamRequest};
-pub use setup::{BuildError, FieldSetup, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};
+pub use setup::{BuildError, FieldSetup, HostProtocol, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;
 use crate::domain::failure::Failure;

@@ -26,18 +26,29 @@ pub struct ProviderSetup {
 /// The kinds of providers.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ProviderProtocol {
-    /// A host with OpenAI's API, as most have.
+    /// A host on the network.
     OpenAi(OpenAiSetup),
     /// No network: a simulated provider.
     Sim(SimSetup),
 }
 
-/// A host with OpenAI's API, and where it differs.
+/// The API of a host: the paths of its endpoints, and how a credential is presented.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostProtocol {
+    /// OpenAI's: `Authorization: Bearer CREDENTIAL`.
+    OpenAi,
+    /// Anthropic's: `x-api-key: CREDENTIAL`.
+    Anthropic,
+}
+
+/// A host on the network, and where it differs from others of its API.
 #[derive(Clone)]
 pub struct OpenAiSetup {
-    /// Up to and including its `/v1`; a query string is kept on every request.
+    /// Whose API it has.
+    pub api: HostProtocol,
+    /// Up to and including its `/v1`, which may be missing for Anthropic's; a query string is kept on every request.
     pub base_url: String,
-    /// Sent as bearer tokens, one with each request; none is sent when empty.
+    /// Presented one with each request; none is sent when empty.
     pub credentials: Vec<Secret>,
     /// HTTP/2: by prior knowledge over `http://`, where the host agrees over `https://`.
     pub http2: bool,
@@ -85,7 +96,8 @@ impl OpenAiSetup {
 
 impl PartialEq for OpenAiSetup {
     fn eq(&self, other: &Self) -> bool {
-        self.base_url == other.base_url
+        self.api == other.api
+            && self.base_url == other.base_url
             && self.credentials.iter().map(Secret::expose).eq(other.credentials.iter().map(Secret::expose))
             && self.http2 == other.http2
             && self.quirks() == other.quirks()
@@ -98,6 +110,7 @@ impl fmt::Debug for OpenAiSetup {
     /// Without the credentials, and without the URL, which may hold one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenAiSetup")
+            .field("api", &self.api)
             .field("credentials", &self.credentials.len())
             .field("http2", &self.http2)
             .field("quirks", &self.quirks())

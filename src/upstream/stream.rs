@@ -49,6 +49,8 @@ pub(super) struct FrameBatch {
     pub(super) bytes: Bytes,
     /// A frame with a payload was among it: the provider is at work.
     pub(super) alive: bool,
+    /// A sign of life was among it that is no part of an answer.
+    pub(super) pinged: bool,
     /// A good frame was among it.
     pub(super) good: bool,
 }
@@ -177,13 +179,13 @@ impl AnswerStream {
                 false => self.fail(Failure::NotHeld, NO_ROOM),
             }
         }
-        let FrameBatch { bytes, alive, good } = out.into_batch();
+        let FrameBatch { bytes, alive, pinged, good } = out.into_batch();
         if let Some(bytes) = self.held.passed_on(bytes) {
-            return FrameBatch { bytes, alive, good };
+            return FrameBatch { bytes, alive, pinged, good };
         }
         self.complete = false;
         self.fail(Failure::NotHeld, NO_ROOM);
-        FrameBatch { bytes: Bytes::new(), alive, good: false }
+        FrameBatch { bytes: Bytes::new(), alive, pinged, good: false }
     }
 
     /// The end of the source: what is left of it, and the grammar's own end where the provider forgot it.
@@ -254,6 +256,14 @@ impl AnswerStream {
                 frame.unname();
                 frame.write_without(span, |bytes| out.copy(bytes));
             }
+            Ok(FrameEdit::Ping) => {
+                out.pinged = true;
+                // A cut one is of no use to anybody.
+                if frame.terminated {
+                    out.pass(at, &frame.raw);
+                }
+                return;
+            }
             Ok(FrameEdit::Cut(span)) => frame.write_without(span, |bytes| out.copy(bytes)),
             Ok(FrameEdit::Drop) => {
                 out.alive = true;
@@ -282,6 +292,7 @@ struct BatchBuilder {
     chunk_at: u64,
     held: PassedBytes,
     alive: bool,
+    pinged: bool,
     good: bool,
 }
 
@@ -292,7 +303,7 @@ enum PassedBytes {
 
 impl BatchBuilder {
     fn new(chunk: Bytes, chunk_at: u64) -> Self {
-        Self { chunk, chunk_at, held: PassedBytes::Slice(0..0), alive: false, good: false }
+        Self { chunk, chunk_at, held: PassedBytes::Slice(0..0), alive: false, pinged: false, good: false }
     }
 
     /// Passes on `raw`, which begins at `at` in the stream, unchanged.
@@ -328,7 +339,7 @@ impl BatchBuilder {
             PassedBytes::Slice(range) => self.chunk.slice(range),
             PassedBytes::Copy(copy) => copy.freeze(),
         };
-        FrameBatch { bytes, alive: self.alive, good: self.good }
+        FrameBatch { bytes, alive: self.alive, pinged: self.pinged, good: self.good }
     }
 }
 
@@ -578,5 +589,58 @@ mod tests {
         stream.framing = SseReader::new(1024);
         let (sent, failure) = batches(&mut stream);
         assert_eq!((sent[0].bytes.as_ref(), failure), (GOOD.as_bytes(), Some(Failure::Unreadable)));
+    }
+
+    /// A stream of Messages.
+    const OF_MESSAGES: &str = concat!(
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}\n\n",
+        "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        "event: content_block_delta\r\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"Hi\"} , \"n\":1.0e+3}\r\n\r\n",
+        ": comment\n\n",
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":5}}\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    );
+
+    fn of_messages(reads: &[&[u8]]) -> (Vec<FrameBatch>, Option<Failure>) {
+        let source = fed(reads.iter().map(|read| Bytes::copy_from_slice(read)));
+        let call = Call::new(Endpoint::Messages, Bytes::from_static(BODY.as_bytes()), metadata(BODY));
+        let reply =
+            UpstreamReply { status: StatusCode::OK, headers: HeaderMap::new(), source, grammar: Grammar::Messages };
+        batches(&mut AnswerStream::new(reply, &call, &InFlightAllowance::default()))
+    }
+
+    fn text_of(batches: &[FrameBatch]) -> String {
+        let bytes: Vec<u8> = batches.iter().flat_map(|batch| &batch.bytes).copied().collect();
+        String::from_utf8(bytes).expect("the sample is text")
+    }
+
+    #[test]
+    fn messages_pass_byte_for_byte_however_they_are_read() {
+        for cut in 0..=OF_MESSAGES.len() {
+            let (start, rest) = OF_MESSAGES.as_bytes().split_at(cut);
+            let reads: Vec<&[u8]> = [start, rest].into_iter().filter(|read| !read.is_empty()).collect();
+            let (passed, failure) = of_messages(&reads);
+            assert_eq!((text_of(&passed), failure), (OF_MESSAGES.to_owned(), None), "read in two at {cut}");
+        }
+    }
+
+    #[test]
+    fn messages_cut_anywhere_are_never_presented_as_complete() {
+        let whole = OF_MESSAGES.trim_end().len();
+        for cut in 0..OF_MESSAGES.len() {
+            let (passed, failure) = of_messages(&[&OF_MESSAGES.as_bytes()[..cut]]);
+            let text = text_of(&passed);
+            let is_whole = cut >= whole;
+            assert_eq!(failure, (!is_whole).then_some(Failure::Truncated), "cut at {cut}: {text}");
+            assert_eq!(text.contains("message_stop"), is_whole, "cut at {cut}: {text}");
+            assert!(OF_MESSAGES.starts_with(text.trim_end()), "cut at {cut}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_ping_is_a_sign_of_life_and_no_frame_of_the_answer() {
+        let (passed, _) = of_messages(&[b"event: ping\ndata: {\"type\":\"ping\"}\n\n"]);
+        assert_eq!((passed[0].alive, passed[0].pinged, passed[0].good), (false, true, false));
+        assert!(!passed[0].bytes.is_empty());
     }
 }

@@ -74,6 +74,7 @@ impl http_body::Body for ChannelBody {
 /// One OpenAI-compatible provider at `base_url`, with the credential `secret`.
 pub(super) fn setup(base_url: String) -> ProviderSetup {
     let host = OpenAiSetup {
+        api: HostProtocol::OpenAi,
         base_url,
         credentials: vec![Secret::new("secret")],
         http2: false,

@@ -27,6 +27,7 @@ mod idempotency;
 mod identity;
 mod ledger_room;
 mod limits;
+mod messages;
 mod prices;
 mod provider_itself;
 mod reload;

@@ -55,7 +55,7 @@ const NO_KEYS: [&str; 4] = [
     "",
     "authorization: Bearer tw_wrong\r\n",
     "authorization: Basic dHc6dHc=\r\n",
-    "cookie: key=tw_test_canary_client_key\r\nx-api-key: tw_test_canary_client_key\r\n",
+    "cookie: key=tw_test_canary_client_key\r\nx-goog-api-key: tw_test_canary_client_key\r\n",
 ];
 
 /// The path of a route with its parameters filled in.

@@ -22,8 +22,8 @@ use http_body::Body;
 use serde_json::{Value, json};
 use tierway::domain::body_member::ListedMembers;
 use tierway::domain::call::{Call, Endpoint, Feature};
-use tierway::protocol::chat::edit::provider_body;
 use tierway::protocol::chat::request::read_request;
+use tierway::protocol::edit::provider_body;
 
 /// Bodies and seed where the environment says nothing.
 const BODIES: usize = 4_000;

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from messages_provider import MODELS, MessagesProvider
 from provider import CHAT_MODELS, EMBEDDER, HEALTHY, REGIONS, SPARE, Journal, Provider
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ split = {{ default = 80, fallback = 20 }}
 
 [policies.standard]
 tiers = ["default", "fallback"]
-models = ["scene/*", "acme/embed-*"]
+models = ["scene/*", "acme/embed-*", "claude/*"]
 
 [policies.trickle]
 tiers = ["default"]
@@ -77,7 +78,7 @@ PER_MODEL = {
 }
 
 
-def configuration(providers: dict[str, Provider]) -> str:
+def configuration(providers: dict[str, Provider], anthropic: MessagesProvider) -> str:
     """The `tierway.toml` of the tests."""
     parts = [SETTINGS]
     for name, provider in providers.items():
@@ -90,6 +91,10 @@ def configuration(providers: dict[str, Provider]) -> str:
         parts.append(f'[models."{model}"]\n{PER_MODEL.get(model, "")}deployments = [{deployments}]\n')
     bounds = 'price = { input = "1", output = "2" }\ncontext = 4096\nmax_output = 100\n'
     parts.append(f'[models."paid/model"]\n{bounds}deployments = [{deployments}]\n')
+    parts.append(
+        f'[providers.anthropic]\nprotocol = "anthropic"\nbase_url = "{anthropic.url}"\ncredential = "env:PROVIDER_KEY"\n'
+    )
+    parts += [f'[models."{model}"]\ndeployments = [{{ provider = "anthropic" }}]\n' for model in MODELS]
     return "\n".join(parts)
 
 
@@ -107,6 +112,7 @@ class Stage:
 
     def __enter__(self) -> "Stage":
         self.providers = {name: Provider(name, self.journal) for name in REGIONS}
+        self.anthropic = MessagesProvider()
         self.folder = tempfile.TemporaryDirectory(prefix="tierway-sdk-")
         self.certificate = Path(self.folder.name) / "tls.crt"
         try:
@@ -126,12 +132,13 @@ class Stage:
         self.gateway.stdout.close()
         for provider in self.providers.values():
             provider.close()
+        self.anthropic.close()
         self.folder.cleanup()
 
     def _start_gateway(self) -> str:
         folder = Path(self.folder.name)
         config = folder / "tierway.toml"
-        config.write_text(configuration(self.providers), encoding="utf-8")
+        config.write_text(configuration(self.providers, self.anthropic), encoding="utf-8")
         log = folder / "stderr"
         with log.open("wb") as stderr:
             self.gateway = subprocess.Popen(

@@ -582,6 +582,7 @@ fn deployment(model: ModelId, name: &str, place: &str, spill: bool, max_concurre
         model,
         provider: ProviderId(provider as u32),
         upstream_model: name.into(),
+        endpoints: EndpointSet::of(Endpoint::ALL),
         region: RegionId(region as u32),
         capacity: if dedicated { Capacity::Dedicated } else { Capacity::Shared },
         weight: 1,

@@ -16,8 +16,7 @@ use serde::Deserialize;
 /// Amounts that are charged beside those of [`TokenClass`], in the order in which they are shown.
 const CHARGED: [&str; 4] = ["input", "cached_input", "output", "request"];
 /// Amounts that are known and not charged: the answers of chat completions do not say how many there were.
-const UNCHARGED: [&str; 12] = [
-    "cache_write_1h",
+const UNCHARGED: [&str; 11] = [
     "cached_audio_input",
     "cached_image_input",
     "video_input",

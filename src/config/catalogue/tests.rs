@@ -137,13 +137,15 @@ fn prices_are_read_with_dates_thresholds_and_classes() {
     let entry = found(&catalogue, "m").expect("the entry is written");
     assert_eq!((entry.context, entry.max_output), (Some(1_000), Some(100)));
     assert_eq!(entry.image_tokens.map(|image| (image.typical, image.most)), Some((7, 9)));
-    assert_eq!(entry.uncharged(), ["cache_write_1h", "service_tier=priority"]);
+    assert_eq!(entry.uncharged(), ["service_tier=priority"]);
     assert!(entry.differs_by_hour());
     let prices: Prices = entry.prices.expect("input has a price");
     let now = prices.at(0);
     let mut usage = Usage { input: 200, output: 10, ..Usage::default() };
     usage.apart.set(TokenClass::CacheWrite, 100);
     assert_eq!(now.for_input(200).cost(usage), NanoUsd(1_000_000 + 100_000 + 125_000 + 40_000));
+    usage.apart.set(TokenClass::CacheWrite1h, 50);
+    assert_eq!(now.for_input(200).cost(usage), NanoUsd(1_000_000 + 50_000 + 125_000 + 100_000 + 40_000));
     let long = now.for_input(201);
     assert_eq!((long.input, long.cached_input), (PicoUsdPerToken(2_000_000), PicoUsdPerToken(100_000)));
     assert_eq!(long.apart.get(TokenClass::CacheWrite), Some(PicoUsdPerToken(1_250_000)));

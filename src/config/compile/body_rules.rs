@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::super::catalogue::PriceCatalogue;
 use super::super::reader::Setting;
 use super::super::sections::ProviderSection;
+use super::super::settings::ProtocolName;
 use super::super::value::BodyMemberName;
 use crate::domain::body_member::BodyRules;
 
@@ -85,6 +86,10 @@ const CHANGE_THE_PRICE: [&str; 21] = [
     "web_search_options",
 ];
 
+/// By these, Anthropic's API answers with another model than was asked for, or goes on with what is kept under an id at
+/// the account that all keys share.
+const BEYOND_THE_KEY: [&str; 3] = ["container", "fallbacks", "thread"];
+
 /// The rules of `provider`. A simulated one knows no other member than the gateway.
 pub(super) fn body_rules(provider: &ProviderSection, catalogue: &PriceCatalogue) -> BodyRules {
     let Some(network) = &provider.network else { return BodyRules::default() };
@@ -104,6 +109,10 @@ pub(super) fn body_rules(provider: &ProviderSection, catalogue: &PriceCatalogue)
     let priced = defaults(&CHANGE_THE_PRICE);
     let mut all_denied = if passes_on { defaults(&CHOOSE_A_HOST) } else { Vec::new() };
     all_denied.extend(defaults(&[ANY_OTHER]));
+    let is_anthropic = provider.common.protocol.as_ref().is_some_and(|one| one.value == ProtocolName::Anthropic);
+    if is_anthropic {
+        all_denied.extend(defaults(&BEYOND_THE_KEY));
+    }
     all_denied.extend(denied);
     BodyRules { denied: all_denied, priced }
 }

@@ -288,6 +288,12 @@ fn provider_settings(
 fn network_settings(protocol: ProtocolName, network: NetworkSection, quirks: &HostQuirks) -> Option<NetworkSettings> {
     let max_tokens_name = network.max_tokens_name.map(|name| name.value).or(quirks.output_ceiling);
     let stream_options = network.stream_options.map(|may| may.value).or(quirks.stream_options);
+    let mut forward_query: Vec<Arc<str>> =
+        network.forward_query.into_iter().flatten().map(|name| name.value.0).collect();
+    if protocol == ProtocolName::Anthropic {
+        // The official clients send it with every request that uses what is not general yet.
+        forward_query.push("beta".into());
+    }
     Some(NetworkSettings {
         protocol,
         base_url: network.base_url?.value.0,
@@ -298,7 +304,7 @@ fn network_settings(protocol: ProtocolName, network: NetworkSection, quirks: &Ho
         on_abandon: network.on_abandon.value,
         headers: network.headers,
         forward_headers: network.forward_headers.into_iter().flatten().map(|header| header.value.0).collect(),
-        forward_query: network.forward_query.into_iter().flatten().map(|name| name.value.0).collect(),
+        forward_query,
     })
 }
 

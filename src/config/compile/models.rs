@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::super::catalogue::PriceCatalogue;
 use super::super::reader::Diagnostics;
 use super::super::sections::{ConfigFile, DeploymentSection, ModelSection, PriceAboveSection, PriceSection};
+use super::super::settings::ProtocolName;
 use super::fallback::{CatalogueUse, fill, report_catalogue};
 use super::{RegionNumbers, number, provider_region, report_unknown};
-use crate::domain::call::{EndpointSet, FeatureSet};
+use crate::domain::call::{Dialect, Endpoint, EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId};
 use crate::domain::pricing::{Price, PriceVersion, Prices};
 use crate::domain::routing::table::{Capacity, Deployment, Model, RESERVED_PREFIX};
@@ -72,7 +73,7 @@ fn compiled_model(
         max_output: model.max_output.as_ref().map(|tokens| tokens.value.get()),
         typical_output: model.typical_output.value.get(),
         image_tokens: None,
-        endpoints: EndpointSet::of(model.endpoints.iter().copied()),
+        endpoints: served_endpoints(diagnostics, file, model, &deployments[from..]),
         features: match &model.features {
             Some(features) => FeatureSet::of(features.iter().map(|feature| feature.value)),
             None => FeatureSet::all(),
@@ -111,6 +112,7 @@ fn deployment(
         model: id,
         provider: number(index, ProviderId),
         upstream_model: upstream_model.unwrap_or(model_name).into(),
+        endpoints: endpoints_of(protocol(file, number(index, ProviderId))),
         region: regions.find(provider_region(&file.providers[index]))?,
         capacity: written.capacity.value,
         weight: written.weight.value.get(),
@@ -121,6 +123,56 @@ fn deployment(
         body_rules: Arc::default(),
         spill: written.spill.value,
     })
+}
+
+fn protocol(file: &ConfigFile, provider: ProviderId) -> Option<ProtocolName> {
+    file.providers[provider.index()].common.protocol.as_ref().map(|protocol| protocol.value)
+}
+
+/// The endpoints of a provider that speaks `protocol`; all where it is simulated, and where that is wrong or not built,
+/// which was reported.
+fn endpoints_of(protocol: Option<ProtocolName>) -> EndpointSet {
+    match protocol {
+        Some(ProtocolName::OpenAi) => EndpointSet::of_dialect(Dialect::Chat),
+        Some(ProtocolName::Anthropic) => EndpointSet::of_dialect(Dialect::Messages),
+        Some(ProtocolName::Sim | ProtocolName::Azure | ProtocolName::Gemini | ProtocolName::Bedrock) | None => {
+            EndpointSet::of(Endpoint::ALL)
+        }
+    }
+}
+
+/// What `model` serves, as written or else as its providers speak. Reports an endpoint that none of them has, and a
+/// provider that has none.
+fn served_endpoints(
+    diagnostics: &Diagnostics<'_>,
+    file: &ConfigFile,
+    model: &ModelSection,
+    deployments: &[Deployment],
+) -> EndpointSet {
+    let Some(written) = &model.endpoints else {
+        let usual = |deployment: &Deployment| match protocol(file, deployment.provider) {
+            Some(ProtocolName::Anthropic) => EndpointSet::of([Endpoint::Messages]),
+            Some(ProtocolName::Sim) => EndpointSet::of([Endpoint::Chat, Endpoint::Messages]),
+            _ => EndpointSet::of([Endpoint::Chat]),
+        };
+        return deployments.iter().map(usual).fold(EndpointSet::of([]), EndpointSet::and);
+    };
+    let served = EndpointSet::of(written.iter().map(|endpoint| endpoint.value));
+    for endpoint in written {
+        if !deployments.is_empty() && !deployments.iter().any(|one| one.endpoints.contains(endpoint.value)) {
+            let message = format!("no provider of this model has `{}`", endpoint.value.name());
+            let hint = "remove it, or add a deployment at a provider whose `protocol` has it".to_owned();
+            diagnostics.report_at(endpoint, message, hint);
+        }
+    }
+    for deployment in model.deployments.iter().filter_map(|written| written.provider.as_ref()) {
+        let index = file.providers.iter().position(|provider| provider.name.value == deployment.value.0);
+        if index.is_some_and(|index| !endpoints_of(protocol(file, number(index, ProviderId))).meets(served)) {
+            let message = format!("the provider `{}` has none of this model's endpoints", deployment.value.0);
+            diagnostics.report_at(deployment, message, "remove it, or add its endpoint to `endpoints`".to_owned());
+        }
+    }
+    served
 }
 
 /// Breakers and gauges are kept by name: two alike would share them.

@@ -112,11 +112,6 @@ impl SchemaRecorder {
         self.amend(path, |setting| setting.kind = SettingKind::Tables(Some(SettingType::of::<T>())));
     }
 
-    /// Records the default of a setting that was recorded without one.
-    pub(super) fn default(&self, path: &SettingPath, default: &DisplayValue) {
-        self.amend(path, |setting| setting.default = Some(default.clone()));
-    }
-
     /// Records that a setting may not be absent.
     pub(super) fn required(&self, path: &SettingPath) {
         self.write(|catalogue| catalogue.required.push(path.bare().to_owned()));

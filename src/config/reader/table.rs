@@ -140,17 +140,6 @@ impl<'d> Table<'d> {
         Some(read)
     }
 
-    /// An array of one type with a default.
-    pub(crate) fn list_or<T: SettingValue>(&mut self, key: SettingKey, default: Vec<T>) -> Vec<T> {
-        if let Some(written) = self.list(key) {
-            return written.into_iter().map(|item| item.value).collect();
-        }
-        let shown = DisplayValue::List(default.iter().map(SettingValue::show).collect());
-        self.diagnostics.recorder.default(&self.path.child(key.name), &shown);
-        self.record(key.name, shown, &ValueLocation::Unwritten);
-        default
-    }
-
     /// An array that must be there, of tables or what is short for one; `None` only when its absence
     /// has been reported.
     pub(crate) fn required_elements(&mut self, key: SettingKey, expected: &str) -> Option<Vec<ConfigValueRef<'d>>> {

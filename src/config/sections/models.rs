@@ -12,8 +12,9 @@ use crate::domain::routing::table::{Capacity, RESERVED_PREFIX};
 section! {
     /// `[models.NAME]`
     pub(in crate::config) struct ModelSection named by name {
-        /// What it serves.
-        endpoints: Vec<Endpoint> = list_or(vec![Endpoint::Chat]),
+        /// What it serves. Absent: chat at providers that speak openai, messages at those that speak anthropic, both at
+        /// simulated ones.
+        endpoints: Option<Vec<Setting<Endpoint>>> = list(),
         /// What it costs, in USD, or what it costs from which day on; a deployment's own takes the place of the
         /// model's. Absent: as the price catalogue says, where it knows the host and the model.
         price: Option<Vec<PriceSection>> = read_by(prices),
@@ -65,7 +66,12 @@ section! {
     }
 }
 
-keywords!(Endpoint { "chat" => Chat, "completions" => Completions, "embeddings" => Embeddings });
+keywords!(Endpoint {
+    "chat" => Chat,
+    "completions" => Completions,
+    "embeddings" => Embeddings,
+    "messages" => Messages,
+});
 keywords!(Feature { "tools" => Tools, "vision" => Vision, "json_schema" => JsonSchema });
 keywords!(Capacity { "shared" => Shared, "dedicated" => Dedicated });
 
@@ -79,7 +85,7 @@ impl ModelSection {
         }
         let model = Self::read(name, table);
         if table.is_empty_list("endpoints") {
-            let hint = "remove the setting: the default is [\"chat\"]";
+            let hint = "remove the setting: the default follows from what its providers speak";
             table.report("endpoints", ValueError::hinting("a model that serves no endpoint", hint));
         }
         model

@@ -52,6 +52,8 @@ section! {
     pub(in crate::config) struct PricesApartSection {
         /// For a million input tokens that the provider wrote to its cache. Absent: as input.
         cache_write: Option<Setting<PicoUsdPerToken>> = optional(),
+        /// The same where it keeps them for an hour. Absent: as cache_write.
+        cache_write_1h: Option<Setting<PicoUsdPerToken>> = optional(),
         /// For a million input tokens of sound. Absent: as input.
         audio_input: Option<Setting<PicoUsdPerToken>> = optional(),
         /// For a million input tokens of pictures. Absent: as input.
@@ -68,6 +70,7 @@ impl PricesApartSection {
     pub(in crate::config) fn of(&self, class: TokenClass) -> Option<PicoUsdPerToken> {
         let written = match class {
             TokenClass::CacheWrite => &self.cache_write,
+            TokenClass::CacheWrite1h => &self.cache_write_1h,
             TokenClass::AudioInput => &self.audio_input,
             TokenClass::ImageInput => &self.image_input,
             TokenClass::AudioOutput => &self.audio_output,

@@ -27,8 +27,8 @@ pub(in crate::config) struct ProviderSection {
 section! {
     /// What every provider has.
     pub(in crate::config) struct CommonProviderSection {
-        /// The dialect: openai and everything that speaks it, or sim, which answers by itself; not all are built
-        /// yet.
+        /// The dialect: openai and everything that speaks it, anthropic, or sim, which answers by itself; not all are
+        /// built yet.
         protocol: Option<Setting<ProtocolName>> = required(),
         /// Where it runs: for residency, and so that a failing region is left. Absent: a region of its own.
         region: Option<Setting<Name>> = optional(),
@@ -40,7 +40,8 @@ section! {
 section! {
     /// The settings of a provider that is reached over the network.
     pub(in crate::config) struct NetworkSection {
-        /// Scheme, host and path of the API. Required unless the provider is simulated.
+        /// Scheme, host and path of the API; for anthropic with or without its /v1. Required unless the provider is
+        /// simulated.
         base_url: Option<Setting<BaseUrl>> = optional(),
         /// What we present. Several are used in turn, each resting on its own.
         credential: Option<Vec<Setting<ProviderCredential>>> = list(),
@@ -117,6 +118,11 @@ impl ProviderSection {
         if simulated == Some(false) && !table.has("base_url") {
             table.report_missing("base_url", BaseUrl::EXPECTED);
         }
+        if common.protocol.as_ref().is_some_and(|protocol| protocol.value == ProtocolName::Anthropic) {
+            for name in ["finish_reason", "max_tokens_name", "stream_options"] {
+                table.refuse(name, "hosts that speak anthropic do not differ in this", "remove it");
+            }
+        }
         report_unbuilt_protocol(table, common.protocol.as_ref());
         Self { name, common, network, simulation }
     }
@@ -164,7 +170,7 @@ fn refuse_simulation(table: &mut Table<'_>) -> Option<SimulationSection> {
 
 fn report_unbuilt_protocol(table: &Table<'_>, protocol: Option<&Setting<ProtocolName>>) {
     match protocol.map(|protocol| protocol.value) {
-        None | Some(ProtocolName::OpenAi | ProtocolName::Sim) => {}
+        None | Some(ProtocolName::OpenAi | ProtocolName::Anthropic | ProtocolName::Sim) => {}
         Some(protocol) => {
             let why = format!("nothing could be sent to a provider that speaks {}", protocol.word());
             table.unenforced("protocol", &why);

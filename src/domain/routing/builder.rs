@@ -15,6 +15,7 @@ use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::split::{self, WeightedShare};
 use crate::domain::routing::table::{Alias, RoutingTable, Sticky, Target};
+use std::sync::Arc;
 
 /// One model of the plan and the deployments that may serve it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,8 +105,21 @@ pub(super) fn why_nothing(
         ExclusionReason::NotServed(what) => Some(*what),
         _ => None,
     });
-    Refusal::NotServed { model, what: lacking.unwrap_or(PLAIN_NAMES) }
+    let instead = models_instead(table, authorized, call);
+    Refusal::NotServed { model, what: lacking.unwrap_or(PLAIN_NAMES), instead }
 }
+
+/// The first models, in file order, that this key may use and that would serve `call`.
+fn models_instead(table: &RoutingTable, authorized: &AuthorizedRequest, call: &Call) -> Vec<Arc<str>> {
+    let policy = &authorized.key().policy;
+    let mut builder = PlanBuilder::new(table, authorized, call, false, |_, _| {});
+    let models = (0..table.models.len() as u32).map(ModelId).filter(|id| policy.allows_model(table, *id));
+    let serving = models.filter(|id| builder.shared_candidate(None, *id).is_some());
+    serving.map(|id| table.model(id).name.clone()).take(MOST_INSTEAD).collect()
+}
+
+/// How many models are named that may be used instead.
+const MOST_INSTEAD: usize = 5;
 
 /// What a model with only dedicated capacity does not serve.
 const PLAIN_NAMES: &str = "requests for its plain name, only for its 'Pro/' name";
@@ -323,7 +337,9 @@ impl<'a, N: FnMut(&[DeploymentId], ExclusionReason)> PlanBuilder<'a, N> {
         }
         let mut inside = Vec::with_capacity(deployments.len());
         for &id in deployments {
-            if !self.policy.allows_region(self.table.deployment(id).region) {
+            if !self.table.deployment(id).endpoints.contains(self.call.endpoint()) {
+                (self.note)(&[id], ExclusionReason::NotServed(self.call.endpoint().words()));
+            } else if !self.policy.allows_region(self.table.deployment(id).region) {
                 (self.note)(&[id], ExclusionReason::OutsideResidency);
             } else if let Some((_, why)) = self.table.objection(id, self.call, self.is_paid) {
                 (self.note)(&[id], ExclusionReason::MemberNotAllowed(why));
@@ -373,7 +389,7 @@ fn feature_words(feature: Feature) -> &'static str {
 mod tests {
     use super::*;
     use crate::domain::authorize::authorize;
-    use crate::domain::call::{Endpoint, EndpointSet, FeatureSet, RequestMetadata};
+    use crate::domain::call::{Dialect, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
     use crate::domain::glob::Glob;
     use crate::domain::policy::KeyRecord;
     use crate::domain::routing::fixture::{
@@ -596,7 +612,11 @@ mod tests {
             let features = FeatureSet::of(features.iter().copied());
             let metadata = RequestMetadata { features, ..metadata(name) };
             let found = plan_text(&table, pro(&table), &Call::new(endpoint, Bytes::new(), metadata), RandomValue(0));
-            let refused = |what| Refusal::NotServed { model: name.into(), what };
+            let refused = |what| Refusal::NotServed { model: name.into(), what, instead: Vec::new() };
+            let found = found.map_err(|refusal| match refusal {
+                Refusal::NotServed { model, what, .. } => Refusal::NotServed { model, what, instead: Vec::new() },
+                other => other,
+            });
             assert_eq!(found, expected.map(str::to_owned).map_err(refused), "{name} with {features:?}");
         };
         let (tools, vision, schema) = (Feature::Tools, Feature::Vision, Feature::JsonSchema);
@@ -618,7 +638,40 @@ mod tests {
         let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         // `flash`, one step down, has tools and is out of reach.
         let found = plan_text(&table, within(&table, &[]), &call, RandomValue(0));
-        assert_eq!(found, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
+        assert_eq!(found, Err(Refusal::NotServed { model: "qwen".into(), what: "tools", instead: Vec::new() }));
+    }
+
+    #[test]
+    fn a_refusal_names_models_that_the_key_may_use_and_that_serve_the_call() {
+        let mut table = sample_table();
+        for model in ["kimi", "v3", "solo"] {
+            let model = model_id(&table, model);
+            table.models[model.index()].endpoints = EndpointSet::of([Endpoint::Messages]);
+        }
+        // The model serves it, and no provider of it does.
+        let v3 = model_id(&table, "v3");
+        let of_v3 = table.deployments.iter_mut().filter(|deployment| deployment.model == v3);
+        of_v3.for_each(|deployment| deployment.endpoints = EndpointSet::of_dialect(Dialect::Chat));
+        let check = |policy: Policy, endpoint, name: &str, expected: Result<&str, &[&str]>| {
+            let call = Call::new(endpoint, Bytes::new(), metadata(name));
+            let found = plan_text(&table, policy, &call, RandomValue(0)).map_err(|refusal| match refusal {
+                Refusal::NotServed { what, instead, .. } => (what, instead),
+                other => panic!("{other:?}"),
+            });
+            let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
+            assert_eq!(
+                found,
+                expected.map(str::to_owned).map_err(|instead| (endpoint.words(), names(instead))),
+                "{name}"
+            );
+        };
+        check(pro(&table), Endpoint::Messages, "flash", Err(&["kimi"]));
+        check(pro(&table), Endpoint::CountTokens, "kimi", Ok("premium:kimi(us eu)"));
+        check(policy(&table, &["default"]), Endpoint::Messages, "flash", Err(&[]));
+        let patterns = || Policy { models: vec![Glob::new("*")], ..policy(&table, &["default"]) };
+        check(patterns(), Endpoint::Messages, "flash", Err(&["kimi", "solo"]));
+        check(patterns(), Endpoint::Messages, "v3", Err(&["kimi", "solo"]));
+        check(patterns(), Endpoint::Chat, "kimi", Err(&["flash", "qwen"]));
     }
 
     #[test]
@@ -639,6 +692,6 @@ mod tests {
     fn a_tier_without_shared_capacity_is_not_refused_for_residency() {
         let table = table(&[("vip", &["us!"])], &[("top", &["vip"], &[])]);
         let found = plan_text(&table, pro(&table), &chat("top"), RandomValue(0));
-        assert_eq!(found, Err(Refusal::NotServed { model: "top".into(), what: PLAIN_NAMES }));
+        assert_eq!(found, Err(Refusal::NotServed { model: "top".into(), what: PLAIN_NAMES, instead: Vec::new() }));
     }
 }

@@ -157,7 +157,7 @@ mod tests {
         table.models.iter_mut().for_each(|model| model.features = FeatureSet::default());
         let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         let found = explain(&table, &authorized(&table, everything(&table), &call), &call, false);
-        assert_eq!(found.routes, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
+        assert_eq!(found.routes, Err(Refusal::NotServed { model: "qwen".into(), what: "tools", instead: Vec::new() }));
         assert_eq!(found.passed_over.len(), table.deployments.len());
     }
 

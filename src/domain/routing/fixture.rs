@@ -193,6 +193,7 @@ fn deployment(table: &mut RoutingTable, model: ModelId, name: &str, written: &st
         model,
         provider: ProviderId(0),
         upstream_model: name.into(),
+        endpoints: EndpointSet::of(Endpoint::ALL),
         region,
         capacity: if dedicated { Capacity::Dedicated } else { Capacity::Shared },
         weight: 1,

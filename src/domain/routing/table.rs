@@ -166,7 +166,7 @@ pub struct Model {
     pub typical_output: u64,
     /// What an image takes, where that is known for all of its deployments.
     pub image_tokens: Option<ImageTokens>,
-    /// The endpoints it serves.
+    /// The endpoints it serves, at a deployment whose provider has them.
     pub endpoints: EndpointSet,
     /// The features it supports.
     pub features: FeatureSet,
@@ -224,6 +224,8 @@ pub struct Deployment {
     pub provider: ProviderId,
     /// The model's name at the provider.
     pub upstream_model: Arc<str>,
+    /// The endpoints that its provider has.
+    pub endpoints: EndpointSet,
     /// The region it runs in.
     pub region: RegionId,
     /// Whether it is shared or dedicated.

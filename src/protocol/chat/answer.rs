@@ -7,17 +7,15 @@
 //!
 //! Start reading in [`ChatStream::read`].
 
-use super::edit;
 use super::usage::{NestedUsage, UsageHolderObject, is_only_usage, usage_elsewhere, usage_report};
 use crate::domain::call::{Call, CeilingName, Endpoint};
 use crate::protocol::json::lenient::{
     ErrorCode, FinishReasonValue, LenientObject, NestedText, NonEmptyValue, ObjectName, PartsReader, PartsValue,
-    TextSize, TokenCount,
+    TextSize, TokenCount, object,
 };
 use crate::protocol::json::mend::mended;
 use crate::protocol::json::text::text_bytes;
-use crate::protocol::{AnswerError, BYTE_ORDER_MARK, Event, FrameEdit, FrameError, Moment, UsageReport};
-use serde::Deserialize;
+use crate::protocol::{AnswerError, BYTE_ORDER_MARK, Event, FrameEdit, FrameError, Moment, UsageReport, edit};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
@@ -43,7 +41,7 @@ impl ChatQuirks {
     pub fn ceiling_name(self, endpoint: Endpoint) -> CeilingName {
         match endpoint {
             Endpoint::Chat if self.max_completion_tokens => CeilingName::MaxCompletionTokens,
-            Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings => CeilingName::MaxTokens,
+            _ => CeilingName::MaxTokens,
         }
     }
 }
@@ -99,7 +97,7 @@ impl ChatStream {
                 Ok(match self.take_in(frame, payload, note) {
                     FrameEdit::Keep if is_part => FrameEdit::Unname(0..0),
                     FrameEdit::Cut(span) if is_part => FrameEdit::Unname(span),
-                    FrameEdit::Keep | FrameEdit::Cut(_) => FrameEdit::Ignore,
+                    FrameEdit::Keep | FrameEdit::Ping | FrameEdit::Cut(_) => FrameEdit::Ignore,
                     edit => edit,
                 })
             }
@@ -263,19 +261,6 @@ fn take_whole(answer: PartsValue<ChatAnswer<'_>>, body: &[u8], mut note: impl Fn
     let is_answer = || answer.data.any || (answer.choices.finished && text_bytes(body) > 0);
     let is_fault = answer.choices.broke_off || (is_error() && !is_answer());
     note(if is_fault { Moment::Fault } else { Moment::End });
-}
-
-/// Reads a JSON object.
-fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
-    if !matches!(json.trim_ascii_start().first(), None | Some(b'{')) {
-        return Err(serde::de::Error::custom("not an object"));
-    }
-    // Checking all of it at once costs less than each of its strings (`make instructions`: 5 % of a frame). What is not
-    // UTF-8 in a place that is not read is no error.
-    match str::from_utf8(json) {
-        Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(json),
-    }
 }
 
 /// What the members of answers and frames are called.
@@ -1018,7 +1003,7 @@ mod tests {
         let check = |frame: &str, expected: Option<&str>| {
             assert_eq!(read(&mut stream(1, false), frame).map(|(_, edit)| edit), Ok(FrameEdit::Keep), "{frame}");
             let left = match read(&mut stream(1, true), frame).map(|(_, edit)| edit) {
-                Ok(FrameEdit::Keep) => Some(frame.to_owned()),
+                Ok(FrameEdit::Keep | FrameEdit::Ping) => Some(frame.to_owned()),
                 Ok(FrameEdit::Cut(span) | FrameEdit::Unname(span)) => {
                     Some([&frame[..span.start], &frame[span.end..]].concat())
                 }

@@ -100,6 +100,7 @@ impl AnswerForm {
             Endpoint::Chat => ["\"tool", "\"function", "\"response_format"].iter().any(|name| names(name)),
             Endpoint::Completions => names("\"echo"),
             Endpoint::Embeddings => true,
+            Endpoint::Messages | Endpoint::CountTokens => false,
         };
         let Some(members) = asks.then(|| serde_json::from_slice::<BodyMembers<'_>>(body).ok()).flatten() else {
             return Ok(Self::Text);
@@ -108,6 +109,7 @@ impl AnswerForm {
             Endpoint::Chat => chat(&members, seed),
             Endpoint::Completions => Ok(echo(&members)),
             Endpoint::Embeddings => vectors(&members),
+            Endpoint::Messages | Endpoint::CountTokens => Ok(Self::Text),
         }
     }
 }

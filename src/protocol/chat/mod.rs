@@ -4,12 +4,10 @@
 //! does not need: a member that is not read is the provider's to accept or refuse.
 //!
 //! Start reading in [`request`] for what comes in, [`answer`] for what comes back, [`reshape`] for what comes back in
-//! the other form than was asked for; [`edit`] is what we change of either, [`error`](mod@error) and
-//! [`write`](mod@write) what we say ourselves; [`form`] is what a made-up answer is to be.
+//! the other form than was asked for; [`error`](mod@error) and [`write`](mod@write) are what we say ourselves; [`form`]
+//! is what a made-up answer is to be.
 
 pub mod answer;
-pub mod answer_model;
-pub mod edit;
 pub mod error;
 pub mod form;
 pub mod models;

@@ -14,17 +14,11 @@ use bytes::Bytes;
 use memchr::memchr;
 
 use crate::domain::body_member::ListedMembers;
-use crate::domain::call::{
-    BodyProblem, Call, CostFacts, Endpoint, Feature, FeatureSet, GivenCeiling, RequestMetadata, Splice,
-};
-use crate::domain::estimate::MediaSize;
-use crate::protocol::json::member::{BodyField, is_space, member_of, members};
+use crate::domain::call::{BodyProblem, Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata, Splice};
+use crate::protocol::given::GivenReader;
+use crate::protocol::json::member::{BodyField, member_of, members};
+use crate::protocol::request_basics::{BodyText, basics, ceiling, cost_facts, lists_some};
 use content::{ContentReader, media_of_inputs};
-use given::GivenReader;
-
-/// The longest model name taken as one: finding the nearest names to an unknown one costs time by
-/// its length.
-const MAX_MODEL_BYTES: usize = 256;
 
 /// The most choices a request may ask for, as at OpenAI: each is followed to its end on its own.
 const MAX_CHOICES: u64 = 128;
@@ -45,6 +39,8 @@ const OF_CHAT: [&str; 11] = [
 ];
 const OF_COMPLETIONS: [&str; 8] = ["model", "prompt", "user", "stream", "stream_options", "n", "best_of", "max_tokens"];
 const OF_EMBEDDINGS: [&str; 3] = ["model", "input", "user"];
+/// Types of tools that the client runs itself.
+const OWN_TOOLS: [&str; 2] = ["function", "custom"];
 /// Members of members of every body that has them.
 const INCLUDE_USAGE: &str = "stream_options.include_usage";
 const FORMAT_TYPE: &str = "response_format.type";
@@ -61,15 +57,11 @@ pub fn read_request(endpoint: Endpoint, body: Bytes, listed: &ListedMembers) -> 
 }
 
 fn read_metadata(endpoint: Endpoint, body: &[u8], listed: &ListedMembers) -> Result<RequestMetadata, BodyProblem> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| BodyProblem::NotJson(format!("The body is not UTF-8 at byte {}.", error.valid_up_to())))?;
-    let Some(opening_brace) = text.find(|c| !is_space(c)).filter(|&at| body[at] == b'{') else {
-        return Err(BodyProblem::NotJson("The body is not a JSON object.".to_owned()));
-    };
-    let place = BodyText { text, opening_brace };
-    let mut given = GivenReader::new(text, listed);
+    let place = BodyText::of(body)?;
+    let mut given = GivenReader::new(place.text, listed, |tool| OWN_TOOLS.contains(&tool));
     let metadata = match endpoint {
-        Endpoint::Chat => chat(place, &mut given),
+        // Those of other dialects are read there.
+        Endpoint::Chat | Endpoint::Messages | Endpoint::CountTokens => chat(place, &mut given),
         Endpoint::Completions => completions(place, &mut given),
         Endpoint::Embeddings => embeddings(place, &mut given),
     }?;
@@ -101,7 +93,7 @@ fn chat(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<RequestMetad
             media: contents.media,
             ..cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], contents.elsewhere)?
         },
-        ..basics(&model, &user)?
+        ..basics(&model, Some(&user))?
     })
 }
 
@@ -125,7 +117,7 @@ fn completions(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<Reque
             candidates: best_of.whole_number()?.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
             ..cost_facts(place, [Some(&max_tokens), None], contents.elsewhere)?
         },
-        ..basics(&model, &user)?
+        ..basics(&model, Some(&user))?
     })
 }
 
@@ -136,57 +128,7 @@ fn embeddings(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<Reques
     let has_object = |text: &str| memchr(b'{', text.as_bytes()).is_some();
     let input_elsewhere = media.images > 0 || input.value.is_some_and(|value| has_object(value.text));
     let cost_facts = CostFacts { input_elsewhere, media, ..CostFacts::default() };
-    Ok(RequestMetadata { inputs: inputs(&input)?, cost_facts, ..basics(&model, &user)? })
-}
-
-/// What every endpoint's body holds; the rest as for a body that holds no more.
-fn basics(model: &BodyField<'_>, user: &BodyField<'_>) -> Result<RequestMetadata, BodyProblem> {
-    let (Some(value), Some(name)) = (model.given(), model.string()?) else {
-        return Err(model.bad("is required"));
-    };
-    if name.is_empty() || name.len() > MAX_MODEL_BYTES {
-        return Err(model.bad(&format!("must be 1 to {MAX_MODEL_BYTES} bytes long")));
-    }
-    Ok(RequestMetadata {
-        model: name.into(),
-        model_span: value.span(),
-        stream: false,
-        ask_usage: None,
-        max_output: None,
-        choices: 1,
-        inputs: 1,
-        user: user.string()?.filter(|user| !user.is_empty()).map(Box::from),
-        features: FeatureSet::default(),
-        cost_facts: CostFacts::default(),
-        given: Vec::new(),
-    })
-}
-
-/// A ceiling of the output; zero is none.
-fn ceiling(member: &BodyField<'_>) -> Result<Option<u64>, BodyProblem> {
-    Ok(member.whole_number()?.filter(|tokens| *tokens > 0))
-}
-
-/// What bounds the cost of an answer, where the ceilings on its output are `ceilings`, by [`CeilingName`].
-///
-/// [`CeilingName`]: crate::domain::call::CeilingName
-fn cost_facts(
-    place: BodyText<'_>,
-    ceilings: [Option<&BodyField<'_>>; 2],
-    input_elsewhere: bool,
-) -> Result<CostFacts, BodyProblem> {
-    let given = |member: Option<&BodyField<'_>>| {
-        let Some((member, value)) = member.and_then(|member| Some((member, member.value?))) else { return Ok(None) };
-        Ok(Some(GivenCeiling { at: value.span(), tokens: ceiling(member)? }))
-    };
-    let [first, second] = ceilings;
-    Ok(CostFacts {
-        candidates: 0,
-        input_elsewhere,
-        media: MediaSize::default(),
-        ceilings: [given(first)?, given(second)?],
-        ceiling_insert_at: Some(place.opening_brace + 1),
-    })
+    Ok(RequestMetadata { inputs: inputs(&input)?, cost_facts, ..basics(&model, Some(&user))? })
 }
 
 /// How to make the provider report usage at the end of a stream, unless the client asked already.
@@ -248,27 +190,15 @@ fn features(
     Ok(FeatureSet::of(needed.into_iter().filter_map(|(feature, needed)| needed.then_some(feature))))
 }
 
-fn lists_some(member: &BodyField<'_>) -> Result<bool, BodyProblem> {
-    Ok(member.list()?.is_some_and(|list| !list.is_empty()))
-}
-
 fn asks_for_json_schema(place: BodyText<'_>, format: &BodyField<'_>) -> Result<bool, BodyProblem> {
     let Some(object) = format.object()? else { return Ok(false) };
     let kind = member_of(place.text, object, FORMAT_TYPE)?;
     Ok(kind.string()?.as_deref() == Some("json_schema"))
 }
 
-/// The body as text, and where its outermost object begins.
-#[derive(Clone, Copy)]
-struct BodyText<'a> {
-    text: &'a str,
-    opening_brace: usize,
-}
-
 #[cfg(test)]
 mod agreement;
 mod content;
-mod given;
 
 #[cfg(test)]
 mod tests {
@@ -440,8 +370,12 @@ mod tests {
     /// Every name that is read, in every spelling that some reader takes for it: the whole table.
     #[test]
     fn names_that_fold_to_one_that_is_read_are_refused_wherever_it_is_read() {
-        let nested =
-            [content::MESSAGE.paths(), content::PART.paths(), given::TOOL.paths(), &[INCLUDE_USAGE, FORMAT_TYPE]];
+        let nested = [
+            content::MESSAGE.paths(),
+            content::PART.paths(),
+            crate::protocol::given::TOOL.paths(),
+            &[INCLUDE_USAGE, FORMAT_TYPE],
+        ];
         let of_chat: Vec<&'static str> = OF_CHAT.iter().chain(nested.into_iter().flatten()).copied().collect();
         let of_completions: Vec<&'static str> = OF_COMPLETIONS.iter().copied().chain([INCLUDE_USAGE]).collect();
         let mut tried = 0;

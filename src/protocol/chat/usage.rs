@@ -429,21 +429,21 @@ mod tests {
 
     #[test]
     fn tokens_that_may_be_priced_apart_are_read() {
-        let check = |input: &str, output: &str, more: &str, expected: [u64; 5]| {
+        let check = |input: &str, output: &str, more: &str, expected: [u64; 6]| {
             let json = format!(
                 r#"{{"prompt_tokens":90,"prompt_tokens_details":{input},"completion_tokens":9,"completion_tokens_details":{output}{more}}}"#
             );
             let usage = usage_report(&json).usage.expect("the counts are possible");
             assert_eq!(TokenClass::ALL.map(|class| usage.apart.get(class)), expected, "{json}");
         };
-        check("{}", "null", "", [0; 5]);
+        check("{}", "null", "", [0; 6]);
         let input = r#"{"cached_tokens":5,"cache_write_tokens":11,"audio_tokens":12,"image_tokens":13}"#;
-        check(input, r#"{"audio_tokens":14,"image_tokens":15}"#, "", [11, 12, 13, 14, 15]);
-        check(r#"{"cache_creation_tokens":7,"audio_tokens":-1}"#, r#"{"image_tokens":"x"}"#, "", [7, 0, 0, 0, 0]);
-        check("{}", "{}", r#","cache_creation_input_tokens":6"#, [6, 0, 0, 0, 0]);
-        check(r#"{"cache_creation_tokens":7}"#, "{}", r#","cache_creation_input_tokens":0"#, [7, 0, 0, 0, 0]);
+        check(input, r#"{"audio_tokens":14,"image_tokens":15}"#, "", [11, 0, 12, 13, 14, 15]);
+        check(r#"{"cache_creation_tokens":7,"audio_tokens":-1}"#, r#"{"image_tokens":"x"}"#, "", [7, 0, 0, 0, 0, 0]);
+        check("{}", "{}", r#","cache_creation_input_tokens":6"#, [6, 0, 0, 0, 0, 0]);
+        check(r#"{"cache_creation_tokens":7}"#, "{}", r#","cache_creation_input_tokens":0"#, [7, 0, 0, 0, 0, 0]);
         // Of the whole they say nothing about input or output.
-        check("{}", "{}", r#","audio_tokens":3,"image_tokens":4"#, [0; 5]);
+        check("{}", "{}", r#","audio_tokens":3,"image_tokens":4"#, [0; 6]);
     }
 
     #[test]

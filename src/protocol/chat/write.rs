@@ -69,6 +69,7 @@ impl ChatWriter<'_> {
             Endpoint::Chat => "chatcmpl",
             Endpoint::Completions => "cmpl",
             Endpoint::Embeddings => "embd",
+            Endpoint::Messages | Endpoint::CountTokens => "msg",
         }
     }
 
@@ -77,7 +78,7 @@ impl ChatWriter<'_> {
         let ChoiceFrame { index, role, content, call, finish_reason } = piece;
         let (delta, text) = match self.endpoint {
             Endpoint::Chat => (Some(MessageObject::new(role, content.map(Into::into), call, Some(0))), None),
-            Endpoint::Completions | Endpoint::Embeddings => (None, Some(content.unwrap_or_default().into())),
+            _ => (None, Some(content.unwrap_or_default().into())),
         };
         let choice = ChoiceObject { index, message: None, delta, text, logprobs: None, finish_reason };
         self.write_frame(vec![choice], None, out);
@@ -96,14 +97,14 @@ impl ChatWriter<'_> {
             let content = Some(content.into());
             let (message, text) = match self.endpoint {
                 Endpoint::Chat => (Some(MessageObject::new(Some("assistant"), content, call, None)), None),
-                Endpoint::Completions | Endpoint::Embeddings => (None, content),
+                _ => (None, content),
             };
             let finish_reason = Some(finish_reason);
             ChoiceObject { index, message, delta: None, text, logprobs: None, finish_reason }
         };
         let object = match self.endpoint {
             Endpoint::Chat => "chat.completion",
-            Endpoint::Completions | Endpoint::Embeddings => "text_completion",
+            _ => "text_completion",
         };
         write_json(&self.completion(object, choices.enumerate().map(choice).collect(), Some(usage.into())), out);
     }
@@ -132,7 +133,7 @@ impl ChatWriter<'_> {
     fn write_frame(&self, choices: Vec<ChoiceObject<'_>>, usage: Option<ChatUsageObject>, out: &mut BytesMut) {
         let object = match self.endpoint {
             Endpoint::Chat => "chat.completion.chunk",
-            Endpoint::Completions | Endpoint::Embeddings => "text_completion",
+            _ => "text_completion",
         };
         out.extend_from_slice(b"data: ");
         write_json(&self.completion(object, choices, usage), out);

@@ -1,4 +1,4 @@
-//! Every host that has OpenAI's API; where hosts differ, the difference is a value of
+//! Every host on the network, with OpenAI's API or Anthropic's; where hosts differ, the difference is a value of
 //! [`OpenAiSetup`], not code.
 //!
 //! It sends the client's bytes with the model's name in place and nothing of the client's identity:
@@ -9,13 +9,16 @@ use super::{OwnMembers, ReplySource, UpstreamReply, unanswered};
 use crate::domain::call::Endpoint;
 use crate::domain::random::RandomValue;
 use crate::domain::secret::Secret;
-use crate::protocol::Grammar;
+use crate::protocol::chat::answer::ChatQuirks;
 use crate::protocol::json::edit::EditedBody;
+use crate::protocol::{Grammar, messages};
 use crate::upstream::client::{ClientTls, ConnectionOptions, ConnectionPool};
 use crate::upstream::echoed_secrets::ProviderSecrets;
-use crate::upstream::{AttemptError, BuildError, ForwardedFields, OpenAiSetup, ProviderSetup, UpstreamRequest};
+use crate::upstream::{
+    AttemptError, BuildError, ForwardedFields, HostProtocol, OpenAiSetup, ProviderSetup, UpstreamRequest,
+};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use reqwest::{Request, Url};
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,18 +32,20 @@ pub(super) struct OpenAiHost {
     /// By position in [`Endpoint::ALL`].
     urls: [Url; Endpoint::ALL.len()],
     models: Url,
-    /// Whole `Authorization` values.
+    api: HostProtocol,
+    /// Whole values of the header that presents them.
     credentials: Vec<HeaderValue>,
     /// What is masked where it is sent back.
     secrets: Option<Arc<ProviderSecrets>>,
     fields: HostFields,
-    grammar: Grammar,
+    quirks: ChatQuirks,
 }
 
 impl OpenAiHost {
     /// Parses every URL once.
     pub(super) fn build(provider: &ProviderSetup, setup: &OpenAiSetup, tls: &ClientTls) -> Result<Self, BuildError> {
         let base = base_url(&setup.base_url)
+            .map(|base| setup.api.versioned(base))
             .map_err(|problem| BuildError::BaseUrl { provider: provider.name.clone(), problem })?;
         let options = ConnectionOptions {
             tls: base.scheme() == "https",
@@ -52,17 +57,18 @@ impl OpenAiHost {
             problem: error.without_url().to_string(),
         })?;
         let unfit = || BuildError::Credential { provider: provider.name.clone() };
-        let credentials = setup.credentials.iter().map(|credential| bearer(credential).ok_or_else(unfit));
+        let credentials = setup.credentials.iter().map(|credential| setup.api.presented(credential).ok_or_else(unfit));
         let fields =
             HostFields::of(&setup.fields).ok_or_else(|| BuildError::Header { provider: provider.name.clone() })?;
         Ok(Self {
             pool,
+            api: setup.api,
             urls: Endpoint::ALL.map(|endpoint| url_of(&base, endpoint.path())),
             models: url_of(&base, "/models"),
             credentials: credentials.collect::<Result<_, _>>()?,
             secrets: ProviderSecrets::of(setup),
             fields,
-            grammar: Grammar::Chat(setup.quirks()),
+            quirks: setup.quirks(),
         })
     }
 
@@ -76,13 +82,14 @@ impl OpenAiHost {
         let url = self.fields.url(&self.urls[request.call.endpoint() as usize], request.fields);
         let mut http_request = Request::new(Method::POST, url);
         *http_request.headers_mut() = self.headers(request);
+        let grammar = Grammar::answering(request.call.endpoint(), self.quirks);
         let ceiling = request.ceiling.map(|tokens| {
-            let name = self.grammar.ceiling_name(request.call);
+            let name = grammar.ceiling_name(request.call);
             (if own.other_ceiling_name { name.other() } else { name }, tokens)
         });
-        let body = self.grammar.write_request(request.call, request.model.json(), own.ask_usage, ceiling);
+        let body = grammar.write_request(request.call, request.model.json(), own.ask_usage, ceiling);
         *http_request.body_mut() = Some(request_body(body));
-        self.execute(http_request, now, request.draw).await
+        self.execute(http_request, grammar, now, request.draw).await
     }
 
     /// Asks for the models and waits for the head of the reply.
@@ -92,15 +99,22 @@ impl OpenAiHost {
         self.fields.write(ForwardedFields::default(), headers);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        self.api.write_version(headers);
         if let Some(credential) = self.credentials.get(credential) {
-            headers.insert(AUTHORIZATION, credential.clone());
+            headers.insert(self.api.credential_header(), credential.clone());
         }
-        self.execute(http_request, now, RandomValue(0)).await
+        let endpoint = match self.api {
+            HostProtocol::OpenAi => Endpoint::Chat,
+            HostProtocol::Anthropic => Endpoint::Messages,
+        };
+        let grammar = Grammar::answering(endpoint, self.quirks);
+        self.execute(http_request, grammar, now, RandomValue(0)).await
     }
 
     async fn execute(
         &self,
         http_request: Request,
+        grammar: Grammar,
         now: Instant,
         draw: RandomValue,
     ) -> Result<UpstreamReply, AttemptError> {
@@ -114,7 +128,7 @@ impl OpenAiHost {
             status: head.status,
             headers: head.headers,
             source: ReplySource::network(body).without(self.secrets.clone()),
-            grammar: self.grammar,
+            grammar,
         })
     }
 
@@ -126,17 +140,53 @@ impl OpenAiHost {
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.api.write_version(&mut headers);
         match self.credentials.get(request.credential) {
-            Some(credential) => headers.insert(AUTHORIZATION, credential.clone()),
-            None => headers.remove(AUTHORIZATION),
+            Some(credential) => headers.insert(self.api.credential_header(), credential.clone()),
+            // The client's own, if any.
+            None if self.api == HostProtocol::OpenAi => headers.remove(AUTHORIZATION),
+            None => None,
         };
         headers
     }
 }
 
-/// The `Authorization` value that presents `credential`; `None` where it holds what no header can.
-fn bearer(credential: &Secret) -> Option<HeaderValue> {
-    sensitive(&format!("Bearer {}", credential.expose()))
+impl HostProtocol {
+    fn credential_header(self) -> HeaderName {
+        match self {
+            Self::OpenAi => AUTHORIZATION,
+            Self::Anthropic => HeaderName::from_static("x-api-key"),
+        }
+    }
+
+    /// The value of that header for `credential`; `None` where it holds what no header can.
+    fn presented(self, credential: &Secret) -> Option<HeaderValue> {
+        match self {
+            Self::OpenAi => sensitive(&format!("Bearer {}", credential.expose())),
+            Self::Anthropic => sensitive(credential.expose()),
+        }
+    }
+
+    /// Writes the version of the API that every request must have, where the client did not.
+    fn write_version(self, headers: &mut HeaderMap) {
+        match self {
+            Self::OpenAi => {}
+            Self::Anthropic => {
+                let version = HeaderName::from_static(messages::VERSION_HEADER);
+                headers.entry(version).or_insert(HeaderValue::from_static(messages::USUAL_VERSION));
+            }
+        }
+    }
+
+    /// `base` with the version that the paths of endpoints follow: Anthropic's own clients take it without.
+    fn versioned(self, mut base: Url) -> Url {
+        let path = base.path().trim_end_matches('/');
+        if self == Self::Anthropic && !path.ends_with("/v1") {
+            let path = format!("{path}/v1");
+            base.set_path(&path);
+        }
+        base
+    }
 }
 
 /// A body in one piece is sent as such.

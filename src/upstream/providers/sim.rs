@@ -9,9 +9,10 @@
 mod answer;
 
 use super::{ReplySource, UpstreamReply};
+use crate::domain::call::Call;
 use crate::protocol::chat::answer::ChatQuirks;
 use crate::protocol::chat::form::FormProblem;
-use crate::protocol::{Dialect, ErrorDetails, Grammar};
+use crate::protocol::{ErrorDetails, Grammar};
 use crate::upstream::{SimSetup, UpstreamRequest};
 use answer::SimAnswer;
 use bytes::{Bytes, BytesMut};
@@ -41,48 +42,50 @@ impl SimProvider {
     pub(super) fn open(&self, request: &UpstreamRequest<'_>, now: Instant) -> UpstreamReply {
         let call = request.call;
         if request.draw.salted(ERROR_SALT).below(10_000) < u64::from(self.setup.error_rate_bp) {
-            let details =
-                ErrorDetails { kind: "server_error", code: None, param: None, message: "a simulated failure" };
-            return error(StatusCode::INTERNAL_SERVER_ERROR, details, now);
+            let kind = "server_error";
+            let details = ErrorDetails { status: 500, kind, message: "a simulated failure", ..invalid(None) };
+            return error(call, details, now);
         }
         if call.expected_choices() > MAX_CHOICES {
             let text = "the simulated provider answers at most 2048 choices or inputs";
-            return error(StatusCode::BAD_REQUEST, ErrorDetails { message: text, ..invalid(None) }, now);
+            return error(call, ErrorDetails { message: text, ..invalid(None) }, now);
         }
         let answer = match SimAnswer::new(call, request.ceiling, request.model.name().clone()) {
             Ok(answer) => answer,
             Err(FormProblem { param, message }) => {
                 let message = format!("Invalid '{param}': {message}.");
                 let details = ErrorDetails { message: &message, ..invalid(Some(param)) };
-                return error(StatusCode::BAD_REQUEST, details, now);
+                return error(call, details, now);
             }
         };
         let (content_type, script) = match call.metadata().stream {
             true => ("text/event-stream", SimScript::Steps { answer, next: 0 }),
             false => ("application/json", SimScript::Whole(answer)),
         };
-        reply(StatusCode::OK, content_type, SimBody::new(script, self.setup, now))
+        reply(call, StatusCode::OK, content_type, SimBody::new(script, self.setup, now))
     }
 }
 
-fn reply(status: StatusCode, content_type: &'static str, body: SimBody) -> UpstreamReply {
+fn reply(call: &Call, status: StatusCode, content_type: &'static str, body: SimBody) -> UpstreamReply {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
     UpstreamReply {
         status,
         headers,
         source: ReplySource::simulated(body),
-        grammar: Grammar::Chat(ChatQuirks::default()),
+        grammar: Grammar::answering(call.endpoint(), ChatQuirks::default()),
     }
 }
 
 fn invalid(param: Option<&str>) -> ErrorDetails<'_> {
-    ErrorDetails { kind: "invalid_request_error", code: None, param, message: "" }
+    let kind = "invalid_request_error";
+    ErrorDetails { status: 400, kind, code: None, param, message: "", request_id: None }
 }
 
-fn error(status: StatusCode, details: ErrorDetails<'_>, now: Instant) -> UpstreamReply {
-    let text = details.body(Dialect::Chat);
+fn error(call: &Call, details: ErrorDetails<'_>, now: Instant) -> UpstreamReply {
+    let text = details.body(call.dialect());
+    let status = StatusCode::from_u16(details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let at_once = SimSetup { first_token: Duration::ZERO, tokens_per_second: 0, error_rate_bp: 0 };
-    reply(status, "application/json", SimBody::new(SimScript::Text(text.into()), at_once, now))
+    reply(call, status, "application/json", SimBody::new(SimScript::Text(text.into()), at_once, now))
 }
 
 /// The bytes of a simulated reply, each when it is due.
@@ -170,7 +173,7 @@ impl SimScript {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::domain::call::{Call, Endpoint, RequestMetadata, Splice};
+    use crate::domain::call::{Endpoint, RequestMetadata, Splice};
     use crate::domain::failure::Failure;
     use crate::domain::id::ProviderId;
     use crate::domain::memory::InFlightAllowance;
@@ -239,6 +242,29 @@ mod tests {
         // The first token, each of the others, the end.
         let tokens = whole["usage"]["completion_tokens"].as_u64().expect("it counts");
         assert_eq!(took.as_millis() as u64, 200 + (tokens + 1) * 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_say_the_same_whole_and_streamed() {
+        let whole = answer(&call(Endpoint::Messages, STREAM, |metadata| metadata.stream = false)).await;
+        let (text, _) =
+            ask(QUICK, &call(Endpoint::Messages, STREAM, |_| {}), RandomValue(0)).await.expect("it answers");
+        let payload = |frame: &str| -> Value {
+            let (_, data) = frame.split_once("\ndata: ").expect("each event has a name");
+            serde_json::from_str(data).expect("its payload is JSON")
+        };
+        let events: Vec<Value> = text.split_terminator("\n\n").map(payload).collect();
+        let said: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+        assert_eq!(Some(&*said), whole["content"][0]["text"].as_str());
+        assert_eq!((&events[0]["type"], &whole["type"]), (&"message_start".into(), &"message".into()));
+        assert_eq!(events.last().map(|event| &event["type"]), Some(&"message_stop".into()));
+        let end = &events[events.len() - 2];
+        assert_eq!(end["usage"]["output_tokens"], whole["usage"]["output_tokens"]);
+        assert_eq!((&end["delta"]["stop_reason"], &whole["stop_reason"]), (&"end_turn".into(), &"end_turn".into()));
+        let cut = answer(&call(Endpoint::Messages, WHOLE, |metadata| metadata.max_output = Some(3))).await;
+        assert_eq!((&cut["stop_reason"], &cut["usage"]["output_tokens"]), (&"max_tokens".into(), &3.into()));
+        let count = answer(&call(Endpoint::CountTokens, WHOLE, |_| {})).await;
+        assert_eq!(count["input_tokens"], cut["usage"]["input_tokens"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,12 +17,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tierway::domain::body_member::ListedMembers;
-use tierway::domain::call::{BodyProblem, Call, CeilingName, Endpoint, Feature, Splice};
-use tierway::protocol::chat::edit::provider_body;
-use tierway::protocol::chat::request::read_request;
+use tierway::domain::call::{BodyProblem, Call, CeilingName, Dialect, Endpoint, Feature, Splice};
+use tierway::protocol::edit::provider_body;
 use tierway::protocol::json::edit::EditedBody;
 use tierway::protocol::json::member::whole_number;
 use tierway::protocol::json::name_fold::folds_to;
+use tierway::protocol::read_request;
 
 use super::json::{Members, depth};
 
@@ -44,7 +44,8 @@ pub fn holds(body: &[u8]) {
             // What is read within messages and tools has no other reading here.
             (Err(BodyProblem::BadField { param, message }), Ok(_)) if param.contains("[]") => {
                 let repeats = message.contains("twice") || message.contains("spelling");
-                assert!(repeats && endpoint == Endpoint::Chat, "{message}");
+                let is_nested = endpoint == Endpoint::Chat || endpoint.dialect() == Dialect::Messages;
+                assert!(repeats && is_nested, "{message}");
             }
             (Err(BodyProblem::BadField { param, message }), Ok(members)) => {
                 assert_eq!(expected(endpoint, members), Err(param), "{endpoint:?}: {message}");
@@ -91,6 +92,9 @@ impl Read {
 
 /// The same, read member by member; `Err` names the member at fault, the first in the order asked.
 fn expected(endpoint: Endpoint, body: &Members) -> Result<Read, &'static str> {
+    if endpoint.dialect() == Dialect::Messages {
+        return expected_of_messages(endpoint, body);
+    }
     let chat = endpoint == Endpoint::Chat;
     let generates = endpoint != Endpoint::Embeddings;
     let inputs = if generates { "prompt" } else { "input" };
@@ -122,6 +126,42 @@ fn expected(endpoint: Endpoint, body: &Members) -> Result<Read, &'static str> {
     Ok(Read { model, stream, asks_usage, max_output, choices, inputs, user, tools, json_schema })
 }
 
+/// The same in Messages, whose members are asked in another order.
+fn expected_of_messages(endpoint: Endpoint, body: &Members) -> Result<Read, &'static str> {
+    let is_count = endpoint == Endpoint::CountTokens;
+    once(body, names(endpoint))?;
+    list(body, "messages")?;
+    if !is_count && body.given("max_tokens").is_none() {
+        return Err("max_tokens");
+    }
+    let user = match object(body, "metadata")? {
+        Some(metadata) => {
+            once(&metadata, &["metadata.user_id"])?;
+            text(&metadata, "user_id").map_err(|_| "metadata.user_id")?.filter(|user| !user.is_empty())
+        }
+        None => None,
+    };
+    let tools = list(body, "tools")? > Some(0);
+    let json_schema = match object(body, "output_config")? {
+        Some(output) => {
+            once(&output, &["output_config.format"])?;
+            match object(&output, "format").map_err(|_| "output_config.format")? {
+                Some(format) => {
+                    once(&format, &["output_config.format.type"])?;
+                    let kind = text(&format, "type").map_err(|_| "output_config.format.type")?;
+                    kind.as_deref() == Some("json_schema")
+                }
+                None => false,
+            }
+        }
+        None => false,
+    };
+    let stream = flag(body, "stream")? && !is_count;
+    let max_output = number(body, "max_tokens")?.filter(|tokens| *tokens > 0);
+    let model = text(body, "model")?.filter(|name| (1..=256).contains(&name.len())).ok_or("model")?;
+    Ok(Read { model, stream, asks_usage: false, max_output, choices: 1, inputs: 1, user, tools, json_schema })
+}
+
 /// The members read at `endpoint`.
 fn names(endpoint: Endpoint) -> &'static [&'static str] {
     match endpoint {
@@ -140,6 +180,20 @@ fn names(endpoint: Endpoint) -> &'static [&'static str] {
         ],
         Endpoint::Completions => &["model", "user", "stream", "stream_options", "n", "best_of", "max_tokens", "prompt"],
         Endpoint::Embeddings => &["model", "user", "input"],
+        Endpoint::Messages | Endpoint::CountTokens => &[
+            "model",
+            "messages",
+            "system",
+            "tools",
+            "stream",
+            "max_tokens",
+            "metadata",
+            "output_config",
+            "context_management",
+            "mcp_servers",
+            "container",
+            "thread",
+        ],
     }
 }
 
@@ -174,6 +228,13 @@ fn number(object: &Members, name: &'static str) -> Result<Option<u64>, &'static 
     let whole = |number: &f64| number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(number);
     let read = |value: Value| value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64));
     value.map(|value| read(value).ok_or(name)).transpose()
+}
+
+fn object(object: &Members, name: &'static str) -> Result<Option<Members>, &'static str> {
+    match object.given(name) {
+        None => Ok(None),
+        Some(raw) => Members::of(raw.as_bytes()).map(Some).map_err(|_| name),
+    }
 }
 
 fn text(object: &Members, name: &'static str) -> Result<Option<String>, &'static str> {

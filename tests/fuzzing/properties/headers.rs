@@ -45,7 +45,7 @@ pub fn holds(data: &[u8]) {
         return;
     }
     let headers = read(data);
-    let to_provider = forwarded_headers(&headers);
+    let to_provider = forwarded_headers(&headers, Dialect::Chat);
     let listed = |name: &str| TO_PROVIDERS.contains(&name) || name.starts_with("x-stainless-");
     kept(&headers, &to_provider, |name| listed(name) && !named_by_connection(&headers, name));
     let to_client = passed_back(&headers);

@@ -18,6 +18,7 @@ use crate::domain::call::BodyProblem;
 use crate::domain::estimate::MediaSize;
 use crate::protocol::json::member::{FoundNames, MemberNames, unquoted};
 use crate::protocol::json::scan::{JsonError, Scanner};
+use crate::protocol::request_basics::ContentKinds;
 
 /// How much of the beginning of a file's text is looked at to tell whether it is encoded bytes.
 const MAX_LOOK: usize = 512;
@@ -35,17 +36,6 @@ const CONTENT: usize = 0;
 pub(super) const PART: MemberNames<2> =
     MemberNames::below(["type", "text"], ["messages[].content[].type", "messages[].content[].text"]);
 const TYPE: usize = 0;
-
-/// What messages hold besides text.
-#[derive(Clone, Copy, Default)]
-pub(super) struct ContentKinds {
-    /// A content part is an image.
-    pub(super) images: bool,
-    /// Some input's tokens are bounded by nothing in the body: a file, a video, a kind we do not know, an id.
-    pub(super) elsewhere: bool,
-    /// Media in the body, whose bytes are not their tokens.
-    pub(super) media: MediaSize,
-}
 
 /// Reads messages or prompts at their place in the body.
 pub(super) struct ContentReader<'a> {
@@ -148,16 +138,6 @@ pub(super) fn media_of_inputs(input: &str) -> MediaSize {
 
 /// Before the encoded bytes of a data URL.
 const BASE64: &[u8] = b";base64,";
-
-impl ContentKinds {
-    fn and(self, other: Self) -> Self {
-        Self {
-            images: self.images | other.images,
-            elsewhere: self.elsewhere | other.elsewhere,
-            media: self.media.and(other.media),
-        }
-    }
-}
 
 /// The types of content parts, by what they carry.
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@ use crate::domain::random::{FNV_BASIS, RandomValue, fnv1a};
 use crate::domain::usage::Usage;
 use crate::protocol::chat::form::{AnswerForm, FormProblem, ToolKind};
 use crate::protocol::chat::write::{AnswerChoice, ChatWriter, ChoiceFrame, WrittenToolCall};
+use crate::protocol::messages::write::{MessagesWriter, write_count};
 use bytes::BytesMut;
 use std::sync::Arc;
 
@@ -112,6 +113,9 @@ impl SimAnswer {
     /// Frames of one step: in the first, chat says its role and a completion repeats its prompt; a choice past its last
     /// token finishes; after the last of them come usage and the stream's end.
     pub(super) fn write_step(&self, step: u64, out: &mut BytesMut) {
+        if self.endpoint == Endpoint::Messages {
+            return self.write_messages_step(step, out);
+        }
         let writer = self.writer();
         let piece = |index| ChoiceFrame { index, ..ChoiceFrame::default() };
         if step == 0 {
@@ -137,6 +141,24 @@ impl SimAnswer {
         if step > self.longest() {
             writer.write_end(self.usage(), out);
         }
+    }
+
+    /// The same in Messages, which has one choice.
+    fn write_messages_step(&self, step: u64, out: &mut BytesMut) {
+        let writer = self.messages_writer();
+        let (length, cut) = self.lengths.first().copied().unwrap_or_default();
+        if step == 0 {
+            writer.write_start(self.input_tokens, out);
+        }
+        if step < length {
+            writer.write_piece(self.token(0, step), out);
+        } else if step == length {
+            writer.write_end(stop_reason(cut), length, out);
+        }
+    }
+
+    fn messages_writer(&self) -> MessagesWriter<'_> {
+        MessagesWriter { id: &self.id, model: &self.model }
     }
 
     /// The prompt that `choice` repeats; empty where it does not.
@@ -168,6 +190,15 @@ impl SimAnswer {
             let made = vectors.seeds.iter().map(|seed| vector(*seed, vectors.dimensions));
             return self.writer().write_embeddings(made, vectors.base64, self.usage(), out);
         }
+        match self.endpoint {
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings => {}
+            Endpoint::Messages => {
+                let (length, cut) = self.lengths.first().copied().unwrap_or_default();
+                let text: String = (0..length).map(|position| self.token(0, position)).collect();
+                return self.messages_writer().write_whole(&text, stop_reason(cut), self.usage(), out);
+            }
+            Endpoint::CountTokens => return write_count(self.input_tokens, out),
+        }
         let choices = self.lengths.iter().enumerate().map(|(index, (length, cut))| {
             let mut content = self.prompt(index).to_owned();
             content.extend((0..*length).map(|position| self.token(index, position)));
@@ -176,6 +207,11 @@ impl SimAnswer {
         });
         self.writer().write_whole(choices, self.usage(), out);
     }
+}
+
+/// Why an answer in Messages ends.
+fn stop_reason(cut: bool) -> &'static str {
+    if cut { "max_tokens" } else { "end_turn" }
 }
 
 /// A vector of length 1, as hosts give them.

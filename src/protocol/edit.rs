@@ -1,5 +1,5 @@
-//! What is changed of a chat request on its way to a provider, and of an answer's frame on its way back: the
-//! model's name, the wish for usage, the ceiling of the output where money is held for it; the usage nobody asked for.
+//! What is changed of a request on its way to a provider, and of an answer's frame on its way back, whatever the
+//! dialect: the model's name, the wish for usage, the ceiling of the output where money is held for it; the usage nobody asked for.
 //!
 //! Every other byte stays as it came. Where to change what was read with the request; nothing is parsed again.
 //!

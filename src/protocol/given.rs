@@ -17,8 +17,6 @@ use crate::protocol::json::scan::{JsonError, Scanner};
 pub(super) const TOOL: MemberNames<1> = MemberNames::below(["type"], [TOOL_TYPE]);
 /// The name by which rules know the kind of a tool.
 const TOOL_TYPE: &str = "tools[].type";
-/// Tools that the client runs itself.
-const OWN_TOOLS: [&str; 2] = ["function", "custom"];
 /// A longer text is no word.
 const MAX_WORD: usize = 64;
 
@@ -26,13 +24,22 @@ const MAX_WORD: usize = 64;
 pub(super) struct GivenReader<'a> {
     body: &'a str,
     listed: &'a ListedMembers,
+    /// Whether a tool of this type is run by the client itself, in the body's dialect.
+    is_clients: fn(&str) -> bool,
+    /// Some tool is run by the provider.
+    provider_runs: bool,
     given: Vec<GivenMember>,
     problem: Option<BodyProblem>,
 }
 
 impl<'a> GivenReader<'a> {
-    pub(super) fn new(body: &'a str, listed: &'a ListedMembers) -> Self {
-        Self { body, listed, given: Vec::new(), problem: None }
+    pub(super) fn new(body: &'a str, listed: &'a ListedMembers, is_clients: fn(&str) -> bool) -> Self {
+        Self { body, listed, is_clients, provider_runs: false, given: Vec::new(), problem: None }
+    }
+
+    /// Whether the provider is asked to run a tool itself: what that reads is not in the body.
+    pub(super) fn provider_runs_tools(&self) -> bool {
+        self.provider_runs
     }
 
     /// What was collected.
@@ -47,12 +54,18 @@ impl<'a> GivenReader<'a> {
     #[inline]
     pub(super) fn member(&mut self, name: &str, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
         let value = scanner.value_span()?;
+        self.passed(name, value);
+        Ok(())
+    }
+
+    /// Takes note of a member of the body that is called `name` and was read.
+    #[inline]
+    pub(super) fn passed(&mut self, name: &str, value: Range<usize>) {
         if let Some(listed) = self.listed.find(name) {
             self.note(listed.clone(), value);
         } else if !is_plain(name) {
             self.note_folded(name, &value);
         }
-        Ok(())
     }
 
     /// Reads the tools: those that the provider runs cost what it says.
@@ -77,11 +90,11 @@ impl<'a> GivenReader<'a> {
         scanner.object(|scanner, name| {
             let index = unquoted(&body[name]).and_then(|name| TOOL.find(&name, &mut found, &mut self.problem));
             let value = scanner.value_span()?;
-            if index.is_some()
-                && !unquoted(&body[value.clone()]).is_some_and(|word| OWN_TOOLS.contains(&&*word))
-                && let Some(listed) = self.listed.find(TOOL_TYPE)
-            {
-                self.note(listed.clone(), value);
+            if index.is_some() && !unquoted(&body[value.clone()]).is_some_and(|word| (self.is_clients)(&word)) {
+                self.provider_runs = true;
+                if let Some(listed) = self.listed.find(TOOL_TYPE) {
+                    self.note(listed.clone(), value);
+                }
             }
             Ok(())
         })
@@ -113,11 +126,11 @@ impl<'a> GivenReader<'a> {
 mod tests {
     use super::*;
     use crate::domain::call::Endpoint;
-    use crate::protocol::chat::request::read_request;
+    use crate::protocol::read_request;
 
     fn check(endpoint: Endpoint, members: &str, expected: &[(&str, MemberValue)]) {
         let listed = ListedMembers::of(["service_tier", "models", TOOL_TYPE, "provideroptions"].map(Into::into));
-        let body = format!("{{\"model\":\"m\",{members}}}");
+        let body = format!("{{\"model\":\"m\",\"max_tokens\":1,{members}}}");
         let call =
             read_request(endpoint, body.into(), &listed).unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
         let given: Vec<_> = call.metadata().given.iter().map(|one| (&*one.name, one.value.clone())).collect();

@@ -24,16 +24,20 @@ const REVISION_WORDS: [&str; 3] = ["latest", "preview", "free"];
 
 /// The model that `answer`, or its first frames, says it is of, where that is another one than `sent`. The same model
 /// under the name of a revision, or with its owner before it, is no other.
-pub fn other_model(answer: &[u8], sent: &str) -> Option<Box<str>> {
-    let name = model_at_the_beginning(answer).or_else(|| model_at_the_end(answer))?;
+/// `inside`: the member whose object names the model, where it is not the answer's, or its first frame's, own.
+pub fn other_model(answer: &[u8], sent: &str, inside: Option<&str>) -> Option<Box<str>> {
+    let name = model_at_the_beginning(answer, inside).or_else(|| model_at_the_end(answer))?;
     let is_name = !name.is_empty() && name.len() <= MAX_NAME && !name.contains(char::is_control);
     (is_name && *name != *sent && !is_revision(&name, sent)).then(|| name.into())
 }
 
-/// The member `model` of the first object.
-fn model_at_the_beginning(answer: &[u8]) -> Option<Cow<'_, str>> {
+/// The member `model` of the first object, or of the object that is `inside` of it.
+fn model_at_the_beginning<'a>(answer: &'a [u8], inside: Option<&str>) -> Option<Cow<'a, str>> {
     let start = memchr(b'{', &answer[..answer.len().min(MAX_LOOK)])?;
     let text = text_of(&answer[start..answer.len().min(start + MAX_LOOK)]);
+    // What it is inside of need not be whole.
+    let at = inside.and_then(|inside| text.find(&format!("\"{inside}\":")));
+    let text = at.and_then(|at| Some(&text[at + text[at..].find('{')?..])).unwrap_or(text);
     let mut model = None;
     // It is read up to that member alone.
     let _ = object(text, 0, |scanner, name| {
@@ -94,8 +98,13 @@ mod tests {
     #[test]
     fn another_model_is_seen_at_the_beginning_or_the_end_of_an_answer() {
         let check = |answer: &str, expected: Option<&str>| {
-            assert_eq!(other_model(answer.as_bytes(), "cheap").as_deref(), expected, "{answer:.100}");
+            assert_eq!(other_model(answer.as_bytes(), "cheap", None).as_deref(), expected, "{answer:.100}");
         };
+        let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"a\",\"model\":\"dear\",\"content\":[";
+        assert_eq!(other_model(start.as_bytes(), "cheap", Some("message")).as_deref(), Some("dear"));
+        assert_eq!(other_model(start.as_bytes(), "cheap", None), None);
+        let whole = r#"{"id":"a","model":"dear","content":[]}"#;
+        assert_eq!(other_model(whole.as_bytes(), "cheap", Some("message")).as_deref(), Some("dear"));
         check(r#"{"id":"a","model":"cheap","choices":[]}"#, None);
         check(r#"{"id":"a","model":"dear","choices":[]}"#, Some("dear"));
         check(r#"{"id":"a","model":"d\u0065ar"}"#, Some("dear"));
