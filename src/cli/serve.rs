@@ -295,6 +295,7 @@ impl Gateway {
             lease_store: books.lease_store,
             keyring: books.keyring.clone(),
             idempotency: books.idempotency,
+            state_accounts: books.state_accounts,
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);

@@ -12,9 +12,10 @@ use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, 
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
 use crate::store::sqlite::{
-    LedgerReader, OpenError, SqliteLedger, SqliteRegister, SqliteReports, StoreLock, WallClock, WriterGuard,
-    idempotency_secret,
+    LedgerReader, OpenError, SqliteLedger, SqliteRegister, SqliteReports, SqliteStateAccounts, StoreLock, WallClock,
+    WriterGuard, idempotency_secret,
 };
+use crate::store::state_accounts::StateAccounts;
 use crate::store::{Ledger, StoreUnavailable, Stores};
 use crate::telemetry::Telemetry;
 use clap::Args;
@@ -56,8 +57,8 @@ pub(super) async fn open(
     let path = &path;
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
     let (ledger, writing) = match lock {
-        Some(lock) => SqliteLedger::succeed(path, settings.retention, unix_ms, lock)?,
-        None => SqliteLedger::open(path, settings.retention, unix_ms)?,
+        Some(lock) => SqliteLedger::succeed(path, settings.retention, unix_ms.clone(), lock)?,
+        None => SqliteLedger::open(path, settings.retention, unix_ms.clone())?,
     };
     // A demo's store ends with the demo: its successor has one of its own.
     let lock = demo.is_none().then(|| ledger.lock());
@@ -66,7 +67,10 @@ pub(super) async fn open(
     let reports = Some(Arc::new(SqliteReports::of(path)) as Arc<dyn Reports>);
     let fresh = random_bytes::<32>().map_err(|_| StoreOpenError::NoRandomBytes)?;
     let idempotency = Some(idempotency_secret(path, &fresh)?);
-    let books = Stores { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports, idempotency };
+    let state_accounts = SqliteStateAccounts::of_gateway(path, ledger.writer(), unix_ms);
+    let state_accounts = Arc::new(StateAccounts::durable(Arc::new(state_accounts)));
+    let keyring = Arc::new(keyring);
+    let books = Stores { lease_store: ledger.clone(), ledger, keyring, reports, idempotency, state_accounts };
     Ok(OpenedStore { books, writing: Some(writing), lock })
 }
 

@@ -8,6 +8,7 @@
 
 use super::body_member::GivenMember;
 use super::estimate::{MediaSize, USUAL_IMAGE};
+use super::provider_state::NamedState;
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -24,11 +25,23 @@ pub enum Endpoint {
     Messages,
     /// `POST /v1/messages/count_tokens`
     CountTokens,
+    /// `POST /v1/responses`
+    Responses,
+    /// `POST /v1/responses/input_tokens`
+    InputTokens,
 }
 
 impl Endpoint {
     /// Every endpoint, in the order of their paths in the documentation.
-    pub const ALL: [Self; 5] = [Self::Chat, Self::Completions, Self::Embeddings, Self::Messages, Self::CountTokens];
+    pub const ALL: [Self; 7] = [
+        Self::Chat,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Messages,
+        Self::CountTokens,
+        Self::Responses,
+        Self::InputTokens,
+    ];
 
     /// Its name in configuration, metrics and logs.
     pub fn name(self) -> &'static str {
@@ -38,6 +51,8 @@ impl Endpoint {
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
             Self::CountTokens => "count_tokens",
+            Self::Responses => "responses",
+            Self::InputTokens => "input_tokens",
         }
     }
 
@@ -49,6 +64,8 @@ impl Endpoint {
             Self::Embeddings => "embeddings",
             Self::Messages => "Anthropic's Messages",
             Self::CountTokens => "the counting of tokens, a part of Anthropic's Messages",
+            Self::Responses => "OpenAI's Responses",
+            Self::InputTokens => "the counting of tokens, a part of OpenAI's Responses",
         }
     }
 
@@ -56,7 +73,8 @@ impl Endpoint {
     pub fn configured_as(self) -> Self {
         match self {
             Self::CountTokens => Self::Messages,
-            Self::Chat | Self::Completions | Self::Embeddings | Self::Messages => self,
+            Self::InputTokens => Self::Responses,
+            Self::Chat | Self::Completions | Self::Embeddings | Self::Messages | Self::Responses => self,
         }
     }
 
@@ -65,20 +83,26 @@ impl Endpoint {
         match self {
             Self::Chat | Self::Completions | Self::Embeddings => Dialect::Chat,
             Self::Messages | Self::CountTokens => Dialect::Messages,
+            Self::Responses | Self::InputTokens => Dialect::Responses,
         }
     }
 
     /// Whether its answers are text that a model writes, and pays for by the token: embeddings are not.
     pub fn writes_text(self) -> bool {
         match self {
-            Self::Chat | Self::Completions | Self::Messages => true,
-            Self::Embeddings | Self::CountTokens => false,
+            Self::Chat | Self::Completions | Self::Messages | Self::Responses => true,
+            Self::Embeddings | Self::CountTokens | Self::InputTokens => false,
         }
+    }
+
+    /// Whether later requests may refer to what its answers hold.
+    pub fn keeps_state(self) -> bool {
+        matches!(self, Self::Responses)
     }
 
     /// Whether providers ask nothing for it, and it takes no tokens.
     pub fn is_free(self) -> bool {
-        matches!(self, Self::CountTokens)
+        matches!(self, Self::CountTokens | Self::InputTokens)
     }
 
     /// Where it lies below a provider's base URL.
@@ -89,6 +113,8 @@ impl Endpoint {
             Self::Embeddings => "/embeddings",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
+            Self::Responses => "/responses",
+            Self::InputTokens => "/responses/input_tokens",
         }
     }
 
@@ -106,6 +132,8 @@ pub enum Dialect {
     Chat,
     /// Anthropic's Messages.
     Messages,
+    /// OpenAI's Responses.
+    Responses,
 }
 
 /// A set of [`Endpoint`]s.
@@ -228,6 +256,10 @@ pub struct RequestMetadata {
     pub cost_facts: CostFacts,
     /// Members that some provider has a rule for: none, mostly.
     pub given: Vec<GivenMember>,
+    /// What it refers to that only one account has: nothing, mostly.
+    pub refers_to: Vec<NamedState>,
+    /// Whether later requests may refer by its ids to what its answer holds.
+    pub is_stored: bool,
 }
 
 /// What bounds the cost of an answer besides the ceiling on its output, and the places of that ceiling.
@@ -240,19 +272,22 @@ pub struct CostFacts {
     pub input_elsewhere: bool,
     /// Media in the body, and images wherever they are.
     pub media: MediaSize,
-    /// The client's ceilings on output tokens, by [`CeilingName`].
+    /// The client's ceilings on output tokens, by [`CeilingName::slot`].
     pub ceilings: [Option<GivenCeiling>; 2],
     /// Where in the body a ceiling may be inserted where the client set none of the name that its host knows.
     pub ceiling_insert_at: Option<usize>,
 }
 
-/// The two members by which hosts take the ceiling of the output.
+/// The members by which hosts take the ceiling of the output.
+#[expect(clippy::enum_variant_names, reason = "they are called so")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CeilingName {
     /// `max_tokens`
     MaxTokens,
     /// `max_completion_tokens`
     MaxCompletionTokens,
+    /// `max_output_tokens`, which has no other name where it is used.
+    MaxOutputTokens,
 }
 
 impl CeilingName {
@@ -261,13 +296,23 @@ impl CeilingName {
         match self {
             Self::MaxTokens => "max_tokens",
             Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MaxOutputTokens => "max_output_tokens",
         }
     }
 
-    /// The other one.
+    /// Its place among the ceilings that a client gave.
+    pub fn slot(self) -> usize {
+        match self {
+            Self::MaxTokens | Self::MaxOutputTokens => 0,
+            Self::MaxCompletionTokens => 1,
+        }
+    }
+
+    /// The other one; itself where there is none.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
+            Self::MaxOutputTokens => Self::MaxOutputTokens,
             Self::MaxTokens => Self::MaxCompletionTokens,
             Self::MaxCompletionTokens => Self::MaxTokens,
         }

@@ -80,7 +80,8 @@ impl<'a> CostBound<'a> {
         let input = self.call.estimated_input_tokens(model.image_tokens.map(|image| image.typical));
         let fits = input.saturating_mul(ESTIMATE_ERRS_BY).saturating_add(most) <= context;
         let ends_itself = most >= context || deployment.max_output.is_some_and(|own| own <= most);
-        (self.call.endpoint() == Endpoint::Chat && fits && !ends_itself).then_some(most)
+        let is_usual = matches!(self.call.endpoint(), Endpoint::Chat | Endpoint::Responses);
+        (is_usual && fits && !ends_itself).then_some(most)
     }
 
     /// The highest output ceiling per choice, at most the call's own, with which `candidate_models` cost no more than

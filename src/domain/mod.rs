@@ -24,6 +24,7 @@ pub mod nearest;
 pub mod pause;
 pub mod policy;
 pub mod pricing;
+pub mod provider_state;
 pub mod random;
 pub mod readable;
 pub mod reason;

@@ -59,6 +59,8 @@ reasons! {
     ResidencyUnavailable => "residency_unavailable",
     /// No model here serves the endpoint or feature.
     NotServed => "not_served",
+    /// It refers to something that was not made for its key.
+    StateNotFound => "state_not_found",
     /// Over one of the key's limits.
     RateLimitExceeded => "rate_limit_exceeded",
     /// A budget has too little left for it.

@@ -10,6 +10,7 @@ use crate::domain::body_member::MemberObjection;
 use crate::domain::budget::OverBudget;
 use crate::domain::call::BodyProblem;
 use crate::domain::limit::OverLimit;
+use crate::domain::provider_state::NamedState;
 use crate::domain::reason::Reason;
 use crate::domain::secret::KeyHash;
 use std::sync::Arc;
@@ -131,6 +132,11 @@ pub enum Refusal {
         /// Whether it may choose a host, or change the price.
         why: MemberObjection,
     },
+    /// It refers to something that no account made for its key, or not the account that made the rest.
+    StateNotFound {
+        /// What it refers to.
+        state: Box<NamedState>,
+    },
     /// Over one of the key's limits.
     OverLimit(OverLimit),
     /// A budget has less left than the request may cost.
@@ -175,6 +181,7 @@ impl Refusal {
             | Self::ModelNotAllowed { .. }
             | Self::ResidencyUnavailable { .. }
             | Self::NotServed { .. }
+            | Self::StateNotFound { .. }
             | Self::MemberNotAllowed { .. } => true,
             Self::Body(BodyProblem::TooSlow | BodyProblem::BrokenOff | BodyProblem::TooMuchInFlight)
             | Self::InvalidKey(_)
@@ -208,6 +215,7 @@ impl Refusal {
             Self::ModelNotAllowed { .. } => Reason::ModelNotAllowed,
             Self::ResidencyUnavailable { .. } => Reason::ResidencyUnavailable,
             Self::NotServed { .. } => Reason::NotServed,
+            Self::StateNotFound { .. } => Reason::StateNotFound,
             Self::OverLimit(_) => Reason::RateLimitExceeded,
             Self::OverBudget(_) => Reason::InsufficientQuota,
             Self::LedgerUnavailable => Reason::LedgerUnavailable,

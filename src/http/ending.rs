@@ -38,6 +38,10 @@ pub trait AnswerSource: Send + Unpin + 'static {
     fn cut(&mut self) -> StreamFailure;
     /// All its bytes, where known.
     fn exact_len(&self) -> Option<u64>;
+    /// The number of the event that follows a break, where events are numbered.
+    fn next_number(&self) -> u64 {
+        0
+    }
 }
 
 impl AnswerSource for ReplyBody {
@@ -51,6 +55,10 @@ impl AnswerSource for ReplyBody {
 
     fn exact_len(&self) -> Option<u64> {
         self.exact_len()
+    }
+
+    fn next_number(&self) -> u64 {
+        self.next_number()
     }
 }
 
@@ -192,7 +200,7 @@ impl<S: AnswerSource> OutgoingBody<S> {
             self.stage = BodyStage::Ended;
             return Err(AbortError);
         };
-        let event = ApiError::broken(broken).details().break_frame(streaming.dialect);
+        let event = ApiError::broken(broken).details().break_frame(streaming.dialect, self.source.next_number());
         self.stage = BodyStage::Leaving(StreamEnd::on(connection));
         Ok(event)
     }
@@ -325,7 +333,7 @@ mod tests {
     }
 
     fn error_text(broken: StreamFailure) -> String {
-        let event = ApiError::broken(broken).details().break_frame(Dialect::Chat);
+        let event = ApiError::broken(broken).details().break_frame(Dialect::Chat, 0);
         String::from_utf8(event.to_vec()).expect("UTF-8")
     }
 

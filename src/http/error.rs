@@ -15,6 +15,7 @@ use crate::domain::failure::{Failure, ProviderError};
 use crate::domain::id::RequestId;
 use crate::domain::limit::{LimitKind, OverLimit};
 use crate::domain::money::NanoUsd;
+use crate::domain::provider_state::{NamedState, StateKind};
 use crate::domain::refusal::Refusal;
 use crate::protocol::{Dialect, ErrorDetails};
 use crate::relay::{ServeError, StreamFailure};
@@ -130,6 +131,7 @@ impl ApiError {
                 Self::invalid("invalid_value", not_served(model, what, instead)).at("model")
             }
             Refusal::MemberNotAllowed { member, why } => Self::member_not_allowed(member, *why),
+            Refusal::StateNotFound { state } => Self::state_not_found(state),
             Refusal::OverLimit(over) => Self::over_limit(*over),
             Refusal::OverBudget(over) => Self::over_budget(over),
             Refusal::LedgerUnavailable => Self::server(
@@ -155,6 +157,22 @@ impl ApiError {
             )
             .retry(Retry::After(*retry_after)),
         }
+    }
+
+    fn state_not_found(state: &NamedState) -> Self {
+        let named = |what: &str| format!("{what} with id '{}' not found.", echo(&state.text));
+        let (code, message) = match state.kind {
+            StateKind::Response => ("previous_response_not_found", named("Previous response")),
+            StateKind::Conversation => ("conversation_not_found", named("Conversation")),
+            StateKind::Item => ("item_not_found", named("Item")),
+            StateKind::Encrypted => (
+                "invalid_encrypted_content",
+                "The encrypted content of an item was not made here for this key, or by another account than the rest of \
+                 the request. Leave the item out."
+                    .to_owned(),
+            ),
+        };
+        Self::invalid(code, message).status(StatusCode::NOT_FOUND).at(state.kind.param())
     }
 
     fn member_not_allowed(member: &str, why: MemberObjection) -> Self {
@@ -552,6 +570,7 @@ pub(super) fn echo(text: &str) -> &str {
 pub(super) mod tests {
     use super::*;
     use crate::domain::budget::Account;
+    use crate::domain::provider_state::StateId;
     use crate::domain::refusal::KeyRefusal;
     use http_body_util::BodyExt;
 
@@ -627,6 +646,15 @@ pub(super) mod tests {
         let account = Arc::new(Account { scope: Scope::Key, name: "app".into(), window: CREDIT.into() });
         let over = OverBudget { account, limit, left, wanted, ends_unix_ms: None };
         refused("over_credit", Refusal::OverBudget(Box::new(over))).await;
+        for (kind, name) in [
+            (StateKind::Response, "response"),
+            (StateKind::Conversation, "conversation"),
+            (StateKind::Item, "item"),
+            (StateKind::Encrypted, "encrypted_item"),
+        ] {
+            let state = NamedState { id: StateId::stored("x_1"), kind, text: "x_1".into() };
+            refused(&format!("unknown_{name}"), Refusal::StateNotFound { state: Box::new(state) }).await;
+        }
         refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
         refused("budget_paused", Refusal::BudgetPaused { retry_after: Duration::from_secs(3600) }).await;
         refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
@@ -705,7 +733,7 @@ pub(super) mod tests {
         for broken in [StreamFailure::Interrupted, StreamFailure::OutOfTime, StreamFailure::ShuttingDown] {
             let error = ApiError::broken(broken);
             let json = String::from_utf8(error.details().body(Dialect::Chat)).expect("UTF-8");
-            assert_eq!(error.details().break_frame(Dialect::Chat), format!("data: {json}\n\n"));
+            assert_eq!(error.details().break_frame(Dialect::Chat, 0), format!("data: {json}\n\n"));
             insta::assert_snapshot!(format!("broken_{broken:?}"), json);
         }
     }

@@ -124,6 +124,8 @@ fn client_routes() -> Router<Arc<AppState>> {
         .route("/v1/chat/completions", endpoint(Endpoint::Chat))
         .route("/v1/completions", endpoint(Endpoint::Completions))
         .route("/v1/embeddings", endpoint(Endpoint::Embeddings))
+        .route("/v1/responses", endpoint(Endpoint::Responses))
+        .route("/v1/responses/input_tokens", endpoint(Endpoint::InputTokens))
         .route("/v1/messages", endpoint(Endpoint::Messages))
         .route("/v1/messages/count_tokens", endpoint(Endpoint::CountTokens))
         .route("/v1/models", wrong_method("GET, HEAD").get(models::list))

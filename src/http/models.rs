@@ -44,7 +44,7 @@ pub async fn retrieve(
     let Some(plain) = paths::model_name(uri.path()) else { return listed_all(&names, &request) };
     match called(&id).or_else(|| called(&plain)) {
         Some(listed) => match dialect(request.headers()) {
-            Dialect::Chat => json(listed_model(listed).json()),
+            Dialect::Chat | Dialect::Responses => json(listed_model(listed).json()),
             Dialect::Messages => json(described_model(listed).json()),
         },
         None => {
@@ -84,7 +84,7 @@ fn dialect(headers: &HeaderMap) -> Dialect {
 
 fn listed_all(names: &[ListedModel], request: &Request) -> Response {
     match dialect(request.headers()) {
-        Dialect::Chat => json(ModelList::new(names.iter().map(listed_model)).json()),
+        Dialect::Chat | Dialect::Responses => json(ModelList::new(names.iter().map(listed_model)).json()),
         Dialect::Messages => {
             let models: Vec<ModelDescription<'_>> = names.iter().map(described_model).collect();
             json(ModelPage::of(&models, |name| parameter(request.uri(), name)).json())

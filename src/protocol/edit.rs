@@ -28,7 +28,9 @@ pub fn provider_body(call: &Call, model: &Bytes, ask_usage: bool, ceiling: Optio
 /// than `most`. A second one is cut out: a provider may read either, and some refuse both together.
 fn write_ceiling(call: &Call, name: CeilingName, most: u64) -> [Option<Splice>; 2] {
     let facts = &call.metadata().cost_facts;
-    let [own, other] = [name, name.other()].map(|name| facts.ceilings[name as usize].as_ref());
+    let own = facts.ceilings[name.slot()].as_ref();
+    let other =
+        Some(name.other()).filter(|other| *other != name).and_then(|other| facts.ceilings[other.slot()].as_ref());
     let given = |ceiling: Option<&GivenCeiling>| ceiling.and_then(|ceiling| ceiling.tokens);
     let tokens = given(own).or(given(other)).map_or(most, |asked| asked.min(most));
     let written = match (own, facts.ceiling_insert_at) {

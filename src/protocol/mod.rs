@@ -1,7 +1,8 @@
 //! What clients and providers speak: the JSON of model APIs and its framing. No other module knows either.
 //!
 //! A [`Dialect`] is what a client speaks to us; a [`Grammar`] is what a provider answers in. Whoever asks here
-//! says which one is meant; how it is written is known to that dialect's own module alone: [`chat`], [`messages`]. It
+//! says which one is meant; how it is written is known to that dialect's own module alone: [`chat`], [`messages`],
+//! [`responses`]. It
 //! never does I/O, never looks at a clock and knows neither keys nor budgets.
 //!
 //! Start reading in [`Grammar`], then [`chat::request`] and [`chat::answer`]; ADR 0006 says what to add where.
@@ -16,6 +17,7 @@ mod json_schema;
 pub mod messages;
 mod provider_error;
 mod request_basics;
+pub mod responses;
 pub mod sse;
 
 pub use body_kind::{BYTE_ORDER_MARK, BodyKind};
@@ -25,11 +27,13 @@ pub use crate::domain::call::Dialect;
 use crate::domain::body_member::ListedMembers;
 use crate::domain::call::{BodyProblem, Call, CeilingName, Endpoint};
 use crate::domain::id::RequestId;
+use crate::domain::provider_state::StateId;
 use crate::domain::usage::Usage;
 use bytes::Bytes;
 use chat::answer::{ChatQuirks, ChatStream};
 use json::edit::EditedBody;
 use messages::answer::MessagesStream;
+use responses::answer::ResponsesStream;
 use std::ops::Range;
 
 /// Understands `body` as a request to `endpoint`, in its dialect, and takes note of members that are `listed`.
@@ -40,13 +44,14 @@ pub fn read_request(endpoint: Endpoint, body: Bytes, listed: &ListedMembers) -> 
     match endpoint.dialect() {
         Dialect::Chat => chat::request::read_request(endpoint, body, listed),
         Dialect::Messages => messages::request::read_request(endpoint, body, listed),
+        Dialect::Responses => responses::request::read_request(endpoint, body, listed),
     }
 }
 
 /// Headers of a client that are passed on to a provider of its `dialect`, beside those that every provider gets.
 pub fn forwarded_headers(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
-        Dialect::Chat => &["openai-beta"],
+        Dialect::Chat | Dialect::Responses => &["openai-beta"],
         Dialect::Messages => &["anthropic-version", "anthropic-beta"],
     }
 }
@@ -54,7 +59,7 @@ pub fn forwarded_headers(dialect: Dialect) -> &'static [&'static str] {
 /// The header by which a provider of `dialect` names a request to its client; `None` where clients look for none.
 pub fn request_id_header(dialect: Dialect) -> Option<&'static str> {
     match dialect {
-        Dialect::Chat => None,
+        Dialect::Chat | Dialect::Responses => None,
         Dialect::Messages => Some("request-id"),
     }
 }
@@ -71,8 +76,10 @@ pub enum Grammar {
     Chat(ChatQuirks),
     /// Anthropic's Messages.
     Messages,
-    /// Its counts of tokens.
+    /// Counts of tokens alone, as Anthropic and OpenAI write them.
     TokenCount,
+    /// OpenAI's Responses.
+    Responses,
 }
 
 impl Grammar {
@@ -81,7 +88,8 @@ impl Grammar {
         match endpoint {
             Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings => Self::Chat(quirks),
             Endpoint::Messages => Self::Messages,
-            Endpoint::CountTokens => Self::TokenCount,
+            Endpoint::CountTokens | Endpoint::InputTokens => Self::TokenCount,
+            Endpoint::Responses => Self::Responses,
         }
     }
 
@@ -97,7 +105,9 @@ impl Grammar {
     ) -> EditedBody {
         // A call goes to providers of its own dialect alone (`Deployment::endpoints`): nothing is translated.
         match self {
-            Self::Chat(_) | Self::Messages | Self::TokenCount => edit::provider_body(call, model, ask_usage, ceiling),
+            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses => {
+                edit::provider_body(call, model, ask_usage, ceiling)
+            }
         }
     }
 
@@ -106,6 +116,7 @@ impl Grammar {
         match self {
             Self::Chat(quirks) => quirks.ceiling_name(call.endpoint()),
             Self::Messages | Self::TokenCount => CeilingName::MaxTokens,
+            Self::Responses => CeilingName::MaxOutputTokens,
         }
     }
 
@@ -113,7 +124,7 @@ impl Grammar {
     pub fn refuses_ceiling(self, error: &[u8], name: CeilingName) -> bool {
         match self {
             Self::Chat(_) => provider_error::refuses_ceiling(error, name),
-            Self::Messages | Self::TokenCount => false,
+            Self::Messages | Self::TokenCount | Self::Responses => false,
         }
     }
 
@@ -121,7 +132,7 @@ impl Grammar {
     pub fn refuses_usage(self, error: &[u8]) -> bool {
         match self {
             Self::Chat(_) => provider_error::refuses_usage(error),
-            Self::Messages | Self::TokenCount => false,
+            Self::Messages | Self::TokenCount | Self::Responses => false,
         }
     }
 
@@ -130,6 +141,7 @@ impl Grammar {
         match self {
             Self::Chat(quirks) => StreamReader::Chat(ChatStream::new(call, quirks)),
             Self::Messages | Self::TokenCount => StreamReader::Messages(MessagesStream::default()),
+            Self::Responses => StreamReader::Responses(ResponsesStream::default()),
         }
     }
 
@@ -142,6 +154,7 @@ impl Grammar {
             Self::Chat(_) => chat::answer::read_whole(body, note),
             Self::Messages => messages::answer::read_whole(body, note),
             Self::TokenCount => messages::answer::read_count(body, note),
+            Self::Responses => responses::answer::read_whole(body, note),
         }
     }
 
@@ -150,7 +163,7 @@ impl Grammar {
     pub fn stream_of(self, whole: &[u8], call: &Call) -> Option<Vec<u8>> {
         match self {
             Self::Chat(_) => chat::reshape::stream_of(whole, call),
-            Self::Messages | Self::TokenCount => None,
+            Self::Messages | Self::TokenCount | Self::Responses => None,
         }
     }
 
@@ -159,6 +172,7 @@ impl Grammar {
         match self {
             Self::Chat(_) => chat::reshape::whole_of(stream),
             Self::Messages | Self::TokenCount => None,
+            Self::Responses => responses::answer::whole_of(&stream),
         }
     }
 
@@ -167,13 +181,14 @@ impl Grammar {
         match self {
             Self::Chat(_) => answer_model::other_model(answer, sent, None),
             Self::Messages | Self::TokenCount => answer_model::other_model(answer, sent, Some("message")),
+            Self::Responses => answer_model::other_model(answer, sent, Some("response")),
         }
     }
 
     /// Bytes of text in a whole answer, reasoning and arguments of calls included.
     pub fn text_bytes(self, body: &[u8]) -> u64 {
         match self {
-            Self::Chat(_) => json::text::text_bytes(body),
+            Self::Chat(_) | Self::Responses => json::text::text_bytes(body),
             Self::Messages | Self::TokenCount => messages::answer::text_bytes(body),
         }
     }
@@ -181,16 +196,34 @@ impl Grammar {
     /// The names in a provider's list of models; `None` where it is none.
     pub fn listed_models(self, body: &[u8]) -> Option<Vec<String>> {
         match self {
-            Self::Chat(_) | Self::Messages | Self::TokenCount => chat::models::listed(body),
+            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses => chat::models::listed(body),
         }
     }
 
     /// What the body of a provider's error speaks of, and what it says to people.
     pub fn read_error(self, body: &[u8]) -> ErrorReading {
         match self {
-            Self::Chat(_) | Self::Messages | Self::TokenCount => provider_error::read_error(body),
+            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses => provider_error::read_error(body),
         }
     }
+
+    /// What may come of a stream before its first token.
+    pub fn opening(self) -> StreamOpeningSize {
+        match self {
+            Self::Chat(_) | Self::Messages | Self::TokenCount => StreamOpeningSize { frames: 2, bytes: 64 * 1024 },
+            // Its first events repeat the instructions and tools of the request, two or three times.
+            Self::Responses => StreamOpeningSize { frames: 8, bytes: 1024 * 1024 },
+        }
+    }
+}
+
+/// What may come of a stream before its first token, while another provider may still be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamOpeningSize {
+    /// Frames without a token, however long the first token takes.
+    pub frames: u32,
+    /// Bytes: from there on the client gets them.
+    pub bytes: usize,
 }
 
 /// What a provider says of an answer at one point of it, whatever its grammar. What means nothing to anybody
@@ -210,6 +243,10 @@ pub enum Moment {
     Fault,
     /// The answer is complete, and nothing of it follows.
     End,
+    /// The answer failed within, and the frame says so in the client's own words: it is the last one.
+    Failed,
+    /// The provider made something that later requests may refer to.
+    Made(StateId),
 }
 
 impl Moment {
@@ -280,6 +317,8 @@ pub enum StreamReader {
     Chat(ChatStream),
     /// In that of Messages.
     Messages(MessagesStream),
+    /// In that of Responses.
+    Responses(ResponsesStream),
 }
 
 impl StreamReader {
@@ -292,6 +331,7 @@ impl StreamReader {
         match self {
             Self::Chat(stream) => stream.read(event, note),
             Self::Messages(stream) => stream.read(event, note),
+            Self::Responses(stream) => stream.read(event, note),
         }
     }
 
@@ -301,6 +341,7 @@ impl StreamReader {
         match self {
             Self::Chat(stream) => stream.is_finished(),
             Self::Messages(stream) => stream.is_finished(),
+            Self::Responses(stream) => stream.is_finished(),
         }
     }
 
@@ -312,6 +353,15 @@ impl StreamReader {
         match self {
             Self::Chat(stream) => stream.end(),
             Self::Messages(stream) => stream.end(),
+            Self::Responses(stream) => stream.end(),
+        }
+    }
+
+    /// The number that the next event would have; 0 where events are not numbered.
+    pub fn next_number(&self) -> u64 {
+        match self {
+            Self::Chat(_) | Self::Messages(_) => 0,
+            Self::Responses(stream) => stream.next_number(),
         }
     }
 }
@@ -374,7 +424,7 @@ impl ErrorDetails<'_> {
     /// The body of an answer that is this error, in `dialect`.
     pub fn body(&self, dialect: Dialect) -> Vec<u8> {
         match dialect {
-            Dialect::Chat => chat::error::body(self),
+            Dialect::Chat | Dialect::Responses => chat::error::body(self),
             Dialect::Messages => messages::error::body(self),
         }
     }
@@ -382,16 +432,18 @@ impl ErrorDetails<'_> {
     /// The status of an answer that is this error: a dialect may have one of its own for it.
     pub fn status(&self, dialect: Dialect) -> u16 {
         match dialect {
-            Dialect::Chat => self.status,
+            Dialect::Chat | Dialect::Responses => self.status,
             Dialect::Messages => messages::error::status(self),
         }
     }
 
-    /// What ends a stream in `dialect` that broke after its first part, so that its client notices.
-    pub fn break_frame(&self, dialect: Dialect) -> Bytes {
+    /// What ends a stream in `dialect` that broke after its first part, so that its client notices; `number`
+    /// is the place of this frame in it, where frames are numbered.
+    pub fn break_frame(&self, dialect: Dialect, number: u64) -> Bytes {
         match dialect {
             Dialect::Chat => chat::error::break_frame(self),
             Dialect::Messages => messages::error::break_frame(self),
+            Dialect::Responses => responses::error::break_frame(self, number),
         }
     }
 }

@@ -53,6 +53,8 @@ pub(super) fn basics(model: &BodyField<'_>, user: Option<&BodyField<'_>>) -> Res
         features: FeatureSet::default(),
         cost_facts: CostFacts::default(),
         given: Vec::new(),
+        refers_to: Vec::new(),
+        is_stored: false,
     })
 }
 

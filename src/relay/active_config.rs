@@ -9,17 +9,20 @@
 
 use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry, ProviderLabels, StatusClock};
+use super::pinned::PinnedAccount;
 use crate::config::{
     self, FinishReason, KeyHash, MalformedFrame, OnAbandon, OutputCeiling, ProviderCredential, ProviderSettings,
     ProviderTransport, Snapshot, TransportSettings,
 };
 use crate::domain::body_member::ListedMembers;
 use crate::domain::budget::{Account, Scope};
-use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId, TeamId};
+use crate::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TeamId};
 use crate::domain::memory::InFlightBytes;
 use crate::domain::policy::{KeyRecord, ResolvedName, is_valid};
 use crate::domain::pricing::Price;
+use crate::domain::provider_state::ProviderAccount;
 use crate::domain::register::StoredKey;
+use crate::domain::routing::plan::RoutePlan;
 use crate::domain::routing::table::{Model, RoutingTable, Target};
 use crate::domain::secret::without_credentials;
 use crate::domain::status::DeploymentStatus;
@@ -45,6 +48,8 @@ pub struct ActiveConfig {
     pub(super) upstream_models: Vec<UpstreamModel>,
     /// By [`ProviderId`](crate::domain::id::ProviderId).
     provider_labels: Vec<Arc<ProviderLabels>>,
+    /// By provider, then by credential; one for a provider without any.
+    accounts: Vec<Vec<Arc<ProviderAccount>>>,
     /// The keys of the configuration file, by the hash of their secrets; a second, secret hash of that would keep nobody
     /// from anything.
     file_keys: HashMap<KeyHash, ResolvedKey, FixedState>,
@@ -146,6 +151,7 @@ impl ActiveConfig {
             upstreams: Arc::new(upstreams),
             upstream_models: names.collect(),
             provider_labels: snapshot.providers.iter().map(|provider| Arc::new(labels(provider))).collect(),
+            accounts: snapshot.providers.iter().map(accounts_at).collect(),
             snapshot,
         })
     }
@@ -153,6 +159,30 @@ impl ActiveConfig {
     /// How the provider of `deployment` is named to operators.
     pub(super) fn labels(&self, deployment: DeploymentId) -> &Arc<ProviderLabels> {
         &self.provider_labels[self.snapshot.table.deployment(deployment).provider.index()]
+    }
+
+    /// The account that the credential at this index is of.
+    pub(super) fn account(&self, deployment: DeploymentId, credential: usize) -> Arc<ProviderAccount> {
+        self.accounts[self.snapshot.table.deployment(deployment).provider.index()][credential].clone()
+    }
+
+    /// Where `account` is configured, if it still is. The one credential of a provider may have been renewed.
+    pub(super) fn pinned(&self, account: &ProviderAccount) -> Option<PinnedAccount> {
+        let provider = self.accounts.iter().position(|all| all.iter().any(|one| one.provider == account.provider))?;
+        let credentials = &self.accounts[provider];
+        let credential = credentials.iter().position(|one| one.credential == account.credential);
+        let credential = credential.or_else(|| (credentials.len() == 1).then_some(0))?;
+        Some(PinnedAccount::new(ProviderId(u32::try_from(provider).ok()?), credential))
+    }
+
+    /// Whether all that `plan` may ask is one account.
+    pub(super) fn has_one_account(&self, plan: &RoutePlan) -> bool {
+        let table = &self.snapshot.table;
+        let deployments = plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
+        let mut providers = deployments.map(|id| table.deployment(*id).provider);
+        let first = providers.next();
+        providers.all(|provider| Some(provider) == first)
+            && first.is_none_or(|one| self.accounts[one.index()].len() == 1)
     }
 
     /// Whether an answer of any provider is read to its end although its client left.
@@ -393,6 +423,15 @@ fn credentials(provider: &ProviderSettings) -> &[ProviderCredential] {
         ProviderTransport::Network(network) => &network.credentials,
         ProviderTransport::Sim(_) => &[],
     }
+}
+
+/// The accounts at `provider`, by credential.
+fn accounts_at(provider: &ProviderSettings) -> Vec<Arc<ProviderAccount>> {
+    let account = |credential| Arc::new(ProviderAccount { provider: provider.name.clone(), credential });
+    let of_secret = |hash: KeyHash| std::array::from_fn(|index| hash.0[index]);
+    let all = credentials(provider).iter().map(|one| account(of_secret(KeyHash::of(one.secret.expose()))));
+    let all: Vec<_> = all.collect();
+    if all.is_empty() { vec![account([0; 8])] } else { all }
 }
 
 fn labels(provider: &ProviderSettings) -> ProviderLabels {

@@ -12,7 +12,7 @@ use super::error::StreamFailure;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::{AttemptLabels, FailureReport, Permit};
-use super::read_on;
+use super::{pinned, read_on};
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::reason::Reason;
@@ -28,6 +28,8 @@ use std::time::Instant;
 pub struct ReplyBody {
     reply: Option<ReplyInFlight>,
     exact_len: Option<u64>,
+    /// The number of the event that would follow what broke off.
+    next_number: u64,
 }
 
 pub(super) struct ReplyInFlight {
@@ -56,7 +58,9 @@ impl ReplyBody {
         let CommittedAnswer { answer, permit, estimator } = answered;
         let exact_len = answer.body.exact_len();
         let status = answer.status.as_u16();
-        Self { reply: Some(ReplyInFlight { body: answer.body, permit, guard, status, estimator }), exact_len }
+        let mut reply = ReplyInFlight { body: answer.body, permit, guard, status, estimator };
+        reply.keep_made();
+        Self { reply: Some(reply), exact_len, next_number: 0 }
     }
 
     /// The next frames, in one piece; `None` at the end; an error when the answer broke.
@@ -67,6 +71,7 @@ impl ReplyBody {
         let over = self.exact_len.is_some() && reply.body.is_complete();
         match frames {
             Some(Ok(frames)) => {
+                reply.keep_made();
                 if let Some(now) = reply.body.heard_at() {
                     reply.permit.heard(now);
                 }
@@ -80,16 +85,24 @@ impl ReplyBody {
                 Poll::Ready(None)
             }
             Some(Err(failure)) => {
+                let is_said = reply.body.failure_said();
+                self.next_number = reply.body.next_number();
                 self.end(ReplyEnd::Broken(failure));
-                Poll::Ready(Some(Err(broken_by(failure))))
+                Poll::Ready((!is_said).then_some(Err(broken_by(failure))))
             }
         }
     }
 
     /// Ends it, because the gateway is shutting down.
     pub fn cut(&mut self) -> StreamFailure {
+        self.next_number = self.reply.as_ref().map_or(0, |reply| reply.body.next_number());
         self.end(ReplyEnd::ShutDown);
         StreamFailure::ShuttingDown
+    }
+
+    /// The number of the event that would follow one that broke off, where events are numbered.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
     }
 
     /// Its length in bytes, where it is known before the end: whole answers.
@@ -113,6 +126,14 @@ impl Drop for ReplyBody {
 }
 
 impl ReplyInFlight {
+    /// Keeps what the answer made, before its client can refer to it.
+    fn keep_made(&mut self) {
+        let made = self.body.take_made();
+        if !made.is_empty() {
+            pinned::keep(&self.guard, made);
+        }
+    }
+
     pub(super) fn end(self, end: ReplyEnd) {
         let Self { body, permit, mut guard, status, estimator } = self;
         if end.is_ours() && body.exact_len().is_none() && !body.is_complete() {

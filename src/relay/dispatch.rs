@@ -11,6 +11,7 @@ use super::attempts::RequestAttempts;
 use super::estimator::TokenEstimator;
 use super::guard::RequestGuard;
 use super::health::{Permit, ReportedFailure, TeamHealthView};
+use super::pinned::PinnedAccount;
 use super::read_on::ClientState;
 use super::{RelayContext, ServeError};
 use crate::domain::call::Call;
@@ -50,6 +51,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) team: TeamId,
     /// The key's.
     pub(super) policy: &'a Policy,
+    /// The one account that may serve it, if what it refers to binds it to one.
+    pub(super) pinned: Option<PinnedAccount>,
     /// What the key's answers may hold in memory.
     pub(super) allowance: &'a InFlightAllowance,
     /// Whether its client still waits, where an answer may be read without one.
@@ -104,7 +107,8 @@ impl Dispatch<'_> {
 
     fn health(&self) -> TeamHealthView<'_> {
         let hedge = self.policy.hedge.map(|rule| (&self.policy.name, rule));
-        self.active.deployments.view_for(self.team, hedge)
+        let view = self.active.deployments.view_for(self.team, hedge);
+        view.with_credential(self.pinned.map(|pinned| pinned.credential))
     }
 
     /// Keeps on the receipt why deployments of the plan were not asked.

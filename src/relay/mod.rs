@@ -17,6 +17,7 @@ mod guard;
 pub mod health;
 mod in_flight;
 mod operate;
+mod pinned;
 mod read_on;
 mod receive;
 mod request;
@@ -42,6 +43,7 @@ use crate::domain::secret::{IdempotencySecret, Secret};
 use crate::random::Rng;
 use crate::store::budget_pool::BudgetPool;
 use crate::store::keyring::Keyring;
+use crate::store::state_accounts::StateAccounts;
 use crate::store::{AdmissionRequest, Counters, LeaseStore, Ledger};
 use crate::telemetry::Telemetry;
 use crate::upstream::ForwardedFields;
@@ -83,6 +85,7 @@ pub(crate) struct RelayContext {
     budget_pool: BudgetPool,
     keyring: Arc<Keyring>,
     idempotency: Option<IdempotencySecret>,
+    state_accounts: Arc<StateAccounts>,
     key_ids: Mutex<KeyIds>,
     team_ids: Mutex<TeamIds>,
     /// What requests and answers hold in memory, of all keys and of each.
@@ -190,6 +193,11 @@ impl Relay {
         let priced_at_ms = context.clock.unix_ms();
         let terms = PlanTerms { no_fallback: options.no_fallback, deadline, answer_by, priced_at_ms };
         let mut plan = RoutePlan::build(table, &authorized, &call, terms, context.rng.draw())?;
+        let pinned = if call.metadata().refers_to.is_empty() {
+            None
+        } else {
+            Box::pin(pinned::pin(context, active, &key.name, &call, &mut plan)).await?
+        };
         guard.state.meant(table, plan.candidate_models().first());
         let paid = guard.state.spend.is_paid();
         let paused = if paid { active.deployments.exclude_paused(&mut plan, resolved.id, resolved.team) } else { None };
@@ -207,8 +215,20 @@ impl Relay {
         let allowance = &self.allowance(active, &resolved);
         guard.state.allowance = Some(allowance.clone());
         let (call, headers, team) = (&call, &raw.headers, resolved.team);
-        let dispatch =
-            Dispatch { context, active, call, paid, headers, fields, deadline, team, policy, allowance, client };
+        let dispatch = Dispatch {
+            context,
+            active,
+            call,
+            paid,
+            headers,
+            fields,
+            deadline,
+            team,
+            policy,
+            pinned,
+            allowance,
+            client,
+        };
         Box::pin(dispatch.run(&mut plan, guard)).await
     }
 }

@@ -19,6 +19,7 @@ use crate::domain::status::DeploymentStatus;
 use crate::random::Rng;
 use crate::store::budget_pool::BudgetPool;
 use crate::store::keyring::Keyring;
+use crate::store::state_accounts::StateAccounts;
 use crate::store::{Counters, LeaseStore, Ledger};
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
@@ -43,6 +44,8 @@ pub struct RelayParts {
     pub keyring: Arc<Keyring>,
     /// What idempotency keys are bound to; `None`: they are not passed on.
     pub idempotency: Option<IdempotencySecret>,
+    /// Which account of a provider made what for which key.
+    pub state_accounts: Arc<StateAccounts>,
     /// Metrics and the access log.
     pub telemetry: Arc<Telemetry>,
 }
@@ -53,7 +56,8 @@ impl Relay {
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
     pub fn new(snapshot: Arc<Snapshot>, parts: RelayParts) -> Result<Self, ActivateError> {
-        let RelayParts { clock, rng, ledger, counters, lease_store, keyring, idempotency, telemetry } = parts;
+        let RelayParts { clock, rng, ledger, counters, lease_store, .. } = parts;
+        let RelayParts { keyring, idempotency, state_accounts, telemetry, .. } = parts;
         let budget_pool = BudgetPool::new(lease_store.clone());
         budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
         let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone(), clock);
@@ -67,6 +71,7 @@ impl Relay {
             budget_pool,
             keyring,
             idempotency,
+            state_accounts,
             key_ids,
             team_ids,
             in_flight_bytes,

@@ -4,6 +4,7 @@
 //! through its [`guard`](super::guard), and decides nothing.
 
 use super::health::{PauseHandle, ProviderLabels};
+use super::pinned::StateMaker;
 use super::spend::{RequestCost, RequestSpend};
 use crate::config::OnAbandon;
 use crate::domain::budget::Charge;
@@ -43,6 +44,8 @@ pub(super) struct RequestState {
     pub(super) served: Option<ServingDeployment>,
     /// How the provider that answered is named to operators.
     pub(super) provider: Option<Arc<ProviderLabels>>,
+    /// For whom its answer makes something that later requests may refer to, and where.
+    pub(super) made_by: Option<StateMaker>,
     /// What its answer costs where its client does not wait for it.
     pub(super) on_abandon: OnAbandon,
     /// Where it is reported that the answer cost more than was held; `None` where nothing is held.
@@ -91,6 +94,7 @@ impl RequestState {
             meant: None,
             served: None,
             provider: None,
+            made_by: None,
             on_abandon: OnAbandon::default(),
             pause: None,
             attempts: Vec::with_capacity(1),

@@ -15,6 +15,7 @@ pub mod memory_lease_store;
 pub mod memory_register;
 pub mod reports;
 pub mod sqlite;
+pub mod state_accounts;
 
 use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::id::KeyId;
@@ -28,6 +29,7 @@ use memory::MemoryLedger;
 use memory_lease_store::MemoryLeaseStore;
 use memory_register::MemoryRegister;
 use reports::Reports;
+use state_accounts::StateAccounts;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -127,6 +129,8 @@ pub struct Stores {
     pub reports: Option<Arc<dyn Reports>>,
     /// What idempotency keys are bound to, the same for every process of the store; `None` where nothing is persisted.
     pub idempotency: Option<IdempotencySecret>,
+    /// Which account of a provider made what for which key.
+    pub state_accounts: Arc<StateAccounts>,
 }
 
 impl Stores {
@@ -141,6 +145,7 @@ impl Stores {
             keyring: Arc::new(keyring),
             reports: None,
             idempotency: None,
+            state_accounts: Arc::default(),
         }
     }
 }

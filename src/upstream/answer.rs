@@ -17,18 +17,15 @@ use super::{AttemptError, AttemptWatch, UpstreamRequest, content_type, fold};
 use crate::clock::Clock;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
-use crate::protocol::{AnswerError, Grammar, Moment, request_id_header};
+use crate::domain::provider_state::StateId;
+use crate::protocol::{AnswerError, Grammar, Moment, StreamOpeningSize, request_id_header};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, StatusCode};
 use std::future::poll_fn;
 
-/// Bytes of frames held before the first good one: from there on the client gets them, and no other provider is asked.
-const MAX_HELD: usize = 64 * 1024;
-/// The most bytes of comments before the first frame, which are forgotten [`MAX_HELD`] at a time.
+/// The most bytes of comments before the first frame, which are forgotten as many at a time as may open a stream.
 const MAX_COMMENTS: usize = 1024 * 1024;
-/// Frames without a token that may open a stream, however long its first token takes.
-const OPENING_FRAMES: u32 = 2;
 /// Room for the headers of an answer, ours among them: a map that grows is hashed anew.
 const ANSWER_HEADERS: usize = 24;
 /// Headers of the provider that the client may see.
@@ -64,23 +61,23 @@ pub(super) async fn obtain(
         }
         (asked, _) => {
             let mut held = HeldAnswer::none(request.allowance);
-            let (bytes, tally, other_model) = if is_stream {
+            let (bytes, (tally, made), other_model) = if is_stream {
                 let stream = AnswerStream::new(reply, request.call, request.allowance);
                 let (all, tally) = fold::read(stream, MAX_HELD_ANSWER, &mut held, clock, &mut heard).await?;
                 let whole = Bytes::from(grammar.whole_of(all).ok_or_else(garbage)?);
-                judge(grammar, &whole)?;
+                let (_, made) = judge(grammar, &whole)?;
                 let other_model = other_model(&whole);
-                (whole, tally, other_model)
+                (whole, (tally, made), other_model)
             } else {
                 let bytes = reply.source.collect(MAX_HELD_ANSWER, &mut held, clock, &mut heard).await?;
-                let (tally, other_model) = (judge(grammar, &bytes)?, other_model(&bytes));
+                let (judged, other_model) = (judge(grammar, &bytes)?, other_model(&bytes));
                 match asked {
-                    true => (grammar.stream_of(&bytes, request.call).ok_or_else(garbage)?.into(), tally, other_model),
-                    false => (bytes, tally, other_model),
+                    true => (grammar.stream_of(&bytes, request.call).ok_or_else(garbage)?.into(), judged, other_model),
+                    false => (bytes, judged, other_model),
                 }
             };
             held.hold(bytes.len(), clock, &mut heard).await?;
-            (other_model, AnswerBody::whole(held.attached_to(bytes), grammar, tally))
+            (other_model, AnswerBody::whole(held.attached_to(bytes), grammar, tally, made))
         }
     };
     content_type::correct(&mut headers, asked);
@@ -109,21 +106,24 @@ pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// What is known of the tokens of the whole answer `body`.
+/// What is known of the tokens of the whole answer `body`, and what the provider made with it.
 ///
 /// # Errors
 /// It is none.
-fn judge(grammar: Grammar, body: &[u8]) -> Result<UsageTally, AttemptError> {
-    let (mut fault, mut answered, mut meter) = (false, false, AnswerMeter::default());
+fn judge(grammar: Grammar, body: &[u8]) -> Result<(UsageTally, Vec<StateId>), AttemptError> {
+    let (mut fault, mut answered, mut meter, mut made) = (false, false, AnswerMeter::default(), Vec::new());
     let read = grammar.read_whole(body, |moment| {
         fault |= moment == Moment::Fault;
         answered |= moment == Moment::Finish;
+        if let Moment::Made(id) = moment {
+            made.push(id);
+        }
         meter.note(moment);
     });
     match read {
         Ok(()) if fault => Err(AttemptError::new(Failure::ErrorInside, "an error inside a 2xx")),
         Ok(()) if !answered => Err(AttemptError::new(Failure::NoAnswer, "a 2xx without a choice or a vector")),
-        Ok(()) => Ok(meter.tally(true)),
+        Ok(()) => Ok((meter.tally(true), made)),
         Err(error @ AnswerError::EndsEarly) => Err(AttemptError::new(Failure::Truncated, error.to_string())),
         Err(error @ AnswerError::NotAnObject(_)) => Err(AttemptError::new(Failure::Garbage, error.to_string())),
     }
@@ -140,9 +140,10 @@ async fn stream(
     clock: Clock,
     heard: &mut (dyn FnMut() + Send),
 ) -> Result<(AnswerStream, Bytes), AttemptError> {
+    let opening = reply.grammar.opening();
     let mut stream = AnswerStream::new(reply, request.call, request.allowance);
     let late_at = clock.now() + request.timeouts.first_token;
-    let first = first_good(&mut stream, heard, || clock.now() > late_at).await?;
+    let first = first_good(&mut stream, opening, heard, || clock.now() > late_at).await?;
     Ok((stream, first))
 }
 
@@ -153,6 +154,7 @@ async fn stream(
 /// without end.
 async fn first_good(
     stream: &mut AnswerStream,
+    opening: StreamOpeningSize,
     heard: &mut (dyn FnMut() + Send),
     is_late: impl Fn() -> bool,
 ) -> Result<Bytes, AttemptError> {
@@ -165,7 +167,7 @@ async fn first_good(
             None => return Err(AttemptError::new(Failure::Truncated, "the stream ended before its first token")),
         };
         heard();
-        let is_much = held.len() + batch.bytes.len() > MAX_HELD;
+        let is_much = held.len() + batch.bytes.len() > opening.bytes;
         if is_much && !batch.good && !batch.alive && empty_frames == 0 {
             comments += held.len() + batch.bytes.len();
             held.clear();
@@ -182,9 +184,9 @@ async fn first_good(
         if commits {
             return Ok(held.freeze());
         }
-        // One opens a stream; more are an answer that says nothing, however alive its provider is.
+        // A few open a stream; more are an answer that says nothing, however alive its provider is.
         empty_frames += u32::from(batch.alive);
-        if empty_frames > OPENING_FRAMES && is_late() {
+        if empty_frames > opening.frames && is_late() {
             return Err(AttemptError::new(Failure::FirstTokenTimeout, "frames without a token, and no end of them"));
         }
     }
@@ -363,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_is_held_commits() {
-        let much = ROLE.repeat(MAX_HELD / ROLE.len() + 1);
+        let much = ROLE.repeat(64 * 1024 / ROLE.len() + 1);
         let answer = tried(&call(STREAM), vec![streamed(&[&much, GOOD]), Act::Close], timeouts()).await;
         let mut body = answer.unwrap_or_else(|error| panic!("{error:?}")).body;
         assert_eq!(drain(&mut body).await, ([&much, GOOD].concat(), Some(Failure::Reset)));

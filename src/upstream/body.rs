@@ -11,6 +11,7 @@ use super::stream::AnswerStream;
 use crate::clock::Clock;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
+use crate::domain::provider_state::StateId;
 use crate::protocol::Grammar;
 use bytes::Bytes;
 use std::pin::Pin;
@@ -29,14 +30,14 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 pub struct AnswerBody(BodyForm);
 
 enum BodyForm {
-    Whole { bytes: Option<Bytes>, grammar: Grammar, tally: UsageTally },
+    Whole { bytes: Option<Bytes>, grammar: Grammar, tally: UsageTally, made: Vec<StateId> },
     Stream(Box<StreamBody>),
 }
 
 impl AnswerBody {
-    /// A whole answer, in the provider's `grammar`.
-    pub(super) fn whole(bytes: Bytes, grammar: Grammar, tally: UsageTally) -> Self {
-        Self(BodyForm::Whole { bytes: Some(bytes), grammar, tally })
+    /// A whole answer, in the provider's `grammar`, with what was `made` by it.
+    pub(super) fn whole(bytes: Bytes, grammar: Grammar, tally: UsageTally, made: Vec<StateId>) -> Self {
+        Self(BodyForm::Whole { bytes: Some(bytes), grammar, tally, made })
     }
 
     /// The rest of `stream`, after `first`.
@@ -67,6 +68,30 @@ impl AnswerBody {
         match &mut self.0 {
             BodyForm::Whole { bytes, .. } => Poll::Ready(bytes.take().map(Ok)),
             BodyForm::Stream(stream) => stream.poll_frames(cx),
+        }
+    }
+
+    /// What the provider made since this was asked, and later requests may refer to.
+    pub fn take_made(&mut self) -> Vec<StateId> {
+        match &mut self.0 {
+            BodyForm::Whole { made, .. } => std::mem::take(made),
+            BodyForm::Stream(stream) => stream.stream.take_made(),
+        }
+    }
+
+    /// Whether its failure, if it failed, was said to the client in words that it knows: nothing is to be added.
+    pub fn failure_said(&self) -> bool {
+        match &self.0 {
+            BodyForm::Whole { .. } => false,
+            BodyForm::Stream(stream) => stream.stream.failure_said(),
+        }
+    }
+
+    /// The number that the next event of a stream would have, where events are numbered.
+    pub fn next_number(&self) -> u64 {
+        match &self.0 {
+            BodyForm::Whole { .. } => 0,
+            BodyForm::Stream(stream) => stream.stream.next_number(),
         }
     }
 
@@ -411,7 +436,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_whole_answer_is_complete_once_it_was_taken() {
         let tally = UsageTally { text_bytes: 7, ..UsageTally::default() };
-        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), Grammar::Chat(ChatQuirks::default()), tally);
+        let mut body =
+            AnswerBody::whole(Bytes::from_static(b"{}"), Grammar::Chat(ChatQuirks::default()), tally, Vec::new());
         assert!(!body.is_complete());
         assert_eq!(drain(&mut body).await, ("{}".into(), None));
         assert!(body.is_complete());

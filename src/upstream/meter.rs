@@ -29,7 +29,7 @@ impl AnswerMeter {
                 self.text_bytes += text_bytes;
             }
             Moment::Usage(report) => self.note_usage(report),
-            Moment::Finish | Moment::Fault | Moment::End => {}
+            Moment::Finish | Moment::Fault | Moment::Failed | Moment::End | Moment::Made(_) => {}
         }
     }
 

@@ -15,6 +15,7 @@ use crate::domain::call::Call;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
 use crate::domain::memory::InFlightAllowance;
+use crate::domain::provider_state::StateId;
 use crate::protocol::sse::{Frame, SseReader, missing_end};
 use crate::protocol::{BYTE_ORDER_MARK, FrameEdit, FrameError, Moment, StreamReader};
 use bytes::{Bytes, BytesMut};
@@ -33,6 +34,10 @@ pub(super) struct AnswerStream {
     held: HeldAnswer,
     reader: StreamReader,
     meter: AnswerMeter,
+    /// What the provider made and was not asked about yet.
+    made: Vec<StateId>,
+    /// The provider said itself that the answer failed, in words that its client knows, and they were passed on.
+    failure_said: bool,
     /// How many bytes went through the framing: where the next frame begins in the stream.
     framed: u64,
     /// How many bytes were pushed into the framing.
@@ -97,6 +102,8 @@ impl AnswerStream {
             held: HeldAnswer::none(allowance),
             reader: reply.grammar.stream_reader(call),
             meter: AnswerMeter::default(),
+            made: Vec::new(),
+            failure_said: false,
             framed: 0,
             pushed: 0,
             failure: None,
@@ -107,6 +114,21 @@ impl AnswerStream {
     /// What is known of its tokens so far.
     pub(super) fn tally(&self) -> UsageTally {
         self.meter.tally(self.complete)
+    }
+
+    /// What the provider made since this was asked.
+    pub(super) fn take_made(&mut self) -> Vec<StateId> {
+        std::mem::take(&mut self.made)
+    }
+
+    /// Whether its failure, if it failed, was said to the client.
+    pub(super) fn failure_said(&self) -> bool {
+        self.failure_said
+    }
+
+    /// The number that its next event would have, where events are numbered.
+    pub(super) fn next_number(&self) -> u64 {
+        self.reader.next_number()
     }
 
     /// Whether the answer is whole: the last bytes of it were returned.
@@ -235,11 +257,15 @@ impl AnswerStream {
             }
             return;
         };
-        let (mut good, mut fault, mut end) = (false, false, false);
+        let (mut good, mut fault, mut end, mut failed) = (false, false, false, false);
         let read = self.reader.read(event, |moment| {
             good |= moment.is_good();
             fault |= moment == Moment::Fault;
             end |= moment == Moment::End;
+            failed |= moment == Moment::Failed;
+            if let Moment::Made(id) = moment {
+                self.made.push(id);
+            }
             self.meter.note(moment);
         });
         match read {
@@ -281,6 +307,10 @@ impl AnswerStream {
         }
         out.good |= good;
         self.complete |= end;
+        if failed {
+            self.failure_said = true;
+            self.fail(Failure::ErrorInside, "the answer failed, and says so");
+        }
     }
 }
 

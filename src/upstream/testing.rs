@@ -39,6 +39,8 @@ pub(super) fn metadata(body: &str) -> RequestMetadata {
         features: FeatureSet::default(),
         cost_facts: CostFacts::default(),
         given: Vec::new(),
+        refers_to: Vec::new(),
+        is_stored: false,
     }
 }
 

@@ -53,6 +53,7 @@ impl AdminGateway {
             keyring,
             reports: Some(Arc::new(SqliteReports::of(&path)) as Arc<dyn Reports>),
             idempotency: None,
+            state_accounts: Arc::default(),
         };
         Self::with(memory, stores, folder, Some(writing)).await
     }

@@ -31,6 +31,7 @@ mod messages;
 mod prices;
 mod provider_itself;
 mod reload;
+mod responses;
 mod resting;
 mod rotation;
 mod routing;

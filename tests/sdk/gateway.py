@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from messages_provider import MODELS, MessagesProvider
-from provider import CHAT_MODELS, EMBEDDER, HEALTHY, REGIONS, SPARE, Journal, Provider
+from provider import CHAT_MODELS, EMBEDDER, HEALTHY, REGIONS, RESPONDER, SPARE, Journal, Provider
 
 PROJECT = Path(__file__).resolve().parents[2]
 READY = "listening on "
@@ -45,7 +45,7 @@ split = {{ default = 80, fallback = 20 }}
 
 [policies.standard]
 tiers = ["default", "fallback"]
-models = ["scene/*", "acme/embed-*", "claude/*"]
+models = ["scene/*", "acme/embed-*", "acme/responder", "claude/*"]
 
 [policies.trickle]
 tiers = ["default"]
@@ -74,6 +74,10 @@ secret = "env:SDK_TRICKLE_KEY"
 # Settings of single models.
 PER_MODEL = {
     EMBEDDER: 'endpoints = ["embeddings"]\n',
+    **dict.fromkeys(
+        [RESPONDER, "scene/response-cut", "scene/response-failed", "scene/response-refused"],
+        'endpoints = ["responses"]\n',
+    ),
     "scene/us-silent": 'first_token = "500ms"\nwhole = "500ms"\n',
 }
 

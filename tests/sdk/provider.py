@@ -10,6 +10,7 @@ Every request is kept in a `Journal`, on which tests may wait.
 
 import base64
 import json
+import secrets
 import select
 import socket
 import struct
@@ -22,6 +23,13 @@ WORDS = ["The", " bridge", " stands", " because", " every", " stone", " leans", 
 CONTENT = "".join(WORDS)
 TOOL_ARGUMENTS = '{"city": "Zürich", "unit": "celsius"}'
 USAGE = {"prompt_tokens": 11, "completion_tokens": 10, "total_tokens": 21}
+RESPONSE_USAGE = {
+    "input_tokens": 11,
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 10,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 21,
+}
 # Exact as 32-bit floats, so that the base64 form and the list form are equal.
 VECTOR = [0.5, -0.25, 1.0, 0.0]
 
@@ -116,6 +124,9 @@ class Exchange:
         raw = f"data: {json.dumps(data)}".encode()
         self._chunk(raw[: len(raw) // 2])
 
+    def raw(self, text: str) -> None:
+        self._chunk(text.encode())
+
     def close_stream(self) -> None:
         self.conn.sendall(b"0\r\n\r\n")
 
@@ -208,6 +219,87 @@ def embeddings(x: Exchange) -> None:
     x.whole({"object": "list", "data": data, "model": x.ask["model"], "usage": usage})
 
 
+def response_object(ask: dict, status: str, output: list) -> dict:
+    return {
+        "id": f"resp_{secrets.token_hex(8)}",
+        "object": "response",
+        "created_at": 1,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "model": ask["model"],
+        "output": output,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": RESPONSE_USAGE if output else None,
+        "vendor_note": {"kept": 12345678901234567890},
+    }
+
+
+def output_message(text: str) -> dict:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "id": "msg_scripted", "role": "assistant", "status": "completed", "content": [part]}
+
+
+class ResponseEvents:
+    """The events of one streamed response, numbered."""
+
+    def __init__(self, x: Exchange):
+        self.x, self.number, self.response = x, 0, response_object(x.ask, "in_progress", [])
+        x.open_stream()
+        self.send("response.created", response=self.response)
+        self.send("response.in_progress", response=self.response)
+        self.send("response.output_item.added", output_index=0, item={**output_message(""), "content": []})
+        part = {"type": "output_text", "text": "", "annotations": []}
+        self.send("response.content_part.added", item_id="msg_scripted", output_index=0, content_index=0, part=part)
+
+    def event(self, kind: str, **members) -> str:
+        data = {"type": kind, "sequence_number": self.number, **members}
+        return f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+    def send(self, kind: str, **members) -> None:
+        self.x.raw(self.event(kind, **members))
+        self.number += 1
+
+    def word(self, word: str) -> None:
+        place = {"item_id": "msg_scripted", "output_index": 0, "content_index": 0}
+        self.send("response.output_text.delta", **place, delta=word, logprobs=[])
+
+
+def responses(x: Exchange) -> None:
+    """Answers with `CONTENT`."""
+    if not x.streams:
+        return x.whole(response_object(x.ask, "completed", [output_message(CONTENT)]))
+    events = ResponseEvents(x)
+    for word in WORDS:
+        events.word(word)
+    place = {"item_id": "msg_scripted", "output_index": 0}
+    events.send("response.output_text.done", **place, content_index=0, text=CONTENT, logprobs=[])
+    events.send("response.content_part.done", **place, content_index=0, part=output_message(CONTENT)["content"][0])
+    events.send("response.output_item.done", output_index=0, item=output_message(CONTENT))
+    whole = response_object(x.ask, "completed", [output_message(CONTENT)])
+    events.send("response.completed", response={**whole, "id": events.response["id"]})
+    x.close_stream()
+
+
+def cut_response_mid_stream(x: Exchange) -> None:
+    events = ResponseEvents(x)
+    for word in WORDS[:3]:
+        events.word(word)
+    x.raw(events.event("response.output_text.delta", delta=WORDS[3])[:20])
+    raise Reset
+
+
+def fail_within_response(x: Exchange) -> None:
+    """`response.failed` behind the first words."""
+    events = ResponseEvents(x)
+    events.word(WORDS[0])
+    error = {"code": "server_error", "message": "The model gave up."}
+    events.send("response.failed", response={**events.response, "status": "failed", "error": error})
+    x.close_stream()
+
+
 # --- answers of a broken one ---------------------------------------------------------------
 
 
@@ -284,6 +376,7 @@ REGIONS = {"us": "us-east", "eu": "eu-central"}
 HEALTHY = "acme/chat-large"
 SPARE = "acme/chat-small"
 EMBEDDER = "acme/embed-small"
+RESPONDER = "acme/responder"
 FORBIDDEN = "acme/forbidden"
 
 # Model → how it behaves in both regions, or in `us` only while `eu` is healthy.
@@ -292,6 +385,10 @@ EVERYWHERE = {
     SPARE: chat,
     FORBIDDEN: chat,
     EMBEDDER: embeddings,
+    RESPONDER: responses,
+    "scene/response-cut": cut_response_mid_stream,
+    "scene/response-failed": fail_within_response,
+    "scene/response-refused": refuse(400, BAD_FIELD),
     "scene/refused-400": refuse(400, BAD_FIELD),
     "scene/refused-422": refuse(422, BAD_ENTITY),
     "scene/down": refuse(500, OURS_BROKE),

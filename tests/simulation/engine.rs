@@ -346,6 +346,8 @@ impl<'w> Simulation<'w> {
             features: FeatureSet::default(),
             cost_facts: CostFacts::default(),
             given: Vec::new(),
+            refers_to: Vec::new(),
+            is_stored: false,
         };
         let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         let authorized = authorize(&table, &key, &call).ok()?;

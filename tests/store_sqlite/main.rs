@@ -19,5 +19,6 @@ mod process;
 mod receipts;
 mod reports;
 mod retention;
+mod state_accounts;
 mod strangers;
 mod succession;

@@ -195,6 +195,8 @@ fn call(args: &ExplainArgs) -> Call {
         features: FeatureSet::of(args.features.iter().copied()),
         cost_facts: CostFacts::default(),
         given: Vec::new(),
+        refers_to: Vec::new(),
+        is_stored: false,
     };
     Call::new(args.endpoint, Bytes::new(), metadata)
 }

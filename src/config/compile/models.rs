@@ -129,13 +129,14 @@ fn protocol(file: &ConfigFile, provider: ProviderId) -> Option<ProtocolName> {
     file.providers[provider.index()].common.protocol.as_ref().map(|protocol| protocol.value)
 }
 
-/// The endpoints of a provider that speaks `protocol`; all where it is simulated, and where that is wrong or not built,
-/// which was reported.
+/// The endpoints of a provider that speaks `protocol`; all where that is wrong or not built, which was reported.
 fn endpoints_of(protocol: Option<ProtocolName>) -> EndpointSet {
+    let of = |dialects: [Dialect; 2]| EndpointSet::of_dialect(dialects[0]).and(EndpointSet::of_dialect(dialects[1]));
     match protocol {
-        Some(ProtocolName::OpenAi) => EndpointSet::of_dialect(Dialect::Chat),
+        Some(ProtocolName::OpenAi) => of([Dialect::Chat, Dialect::Responses]),
+        Some(ProtocolName::Sim) => of([Dialect::Chat, Dialect::Messages]),
         Some(ProtocolName::Anthropic) => EndpointSet::of_dialect(Dialect::Messages),
-        Some(ProtocolName::Sim | ProtocolName::Azure | ProtocolName::Gemini | ProtocolName::Bedrock) | None => {
+        Some(ProtocolName::Azure | ProtocolName::Gemini | ProtocolName::Bedrock) | None => {
             EndpointSet::of(Endpoint::ALL)
         }
     }

@@ -71,6 +71,7 @@ keywords!(Endpoint {
     "completions" => Completions,
     "embeddings" => Embeddings,
     "messages" => Messages,
+    "responses" => Responses,
 });
 keywords!(Feature { "tools" => Tools, "vision" => Vision, "json_schema" => JsonSchema });
 keywords!(Capacity { "shared" => Shared, "dedicated" => Dedicated });

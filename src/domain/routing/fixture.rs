@@ -105,6 +105,8 @@ pub(crate) fn metadata(model: &str) -> RequestMetadata {
         features: FeatureSet::default(),
         cost_facts: CostFacts::default(),
         given: Vec::new(),
+        refers_to: Vec::new(),
+        is_stored: false,
     }
 }
 

@@ -13,5 +13,5 @@ pub mod form;
 pub mod models;
 pub mod request;
 pub mod reshape;
-mod usage;
+pub(in crate::protocol) mod usage;
 pub mod write;

@@ -61,7 +61,9 @@ fn read_metadata(endpoint: Endpoint, body: &[u8], listed: &ListedMembers) -> Res
     let mut given = GivenReader::new(place.text, listed, |tool| OWN_TOOLS.contains(&tool));
     let metadata = match endpoint {
         // Those of other dialects are read there.
-        Endpoint::Chat | Endpoint::Messages | Endpoint::CountTokens => chat(place, &mut given),
+        Endpoint::Chat | Endpoint::Messages | Endpoint::CountTokens | Endpoint::Responses | Endpoint::InputTokens => {
+            chat(place, &mut given)
+        }
         Endpoint::Completions => completions(place, &mut given),
         Endpoint::Embeddings => embeddings(place, &mut given),
     }?;
@@ -198,7 +200,7 @@ fn asks_for_json_schema(place: BodyText<'_>, format: &BodyField<'_>) -> Result<b
 
 #[cfg(test)]
 mod agreement;
-mod content;
+pub(in crate::protocol) mod content;
 
 #[cfg(test)]
 mod tests {

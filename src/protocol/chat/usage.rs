@@ -18,7 +18,7 @@ use std::fmt;
 const ABSURD: u64 = 1_000_000_000;
 
 /// The counts of `json`, the value of a `usage`.
-pub(super) fn usage_report(json: &str) -> UsageReport {
+pub(in crate::protocol) fn usage_report(json: &str) -> UsageReport {
     match serde_json::from_str::<UsageCounts>(json) {
         Ok(counts) if json.starts_with('{') => counts.report(),
         Ok(_) | Err(_) => IMPOSSIBLE,

@@ -69,7 +69,7 @@ impl ChatWriter<'_> {
             Endpoint::Chat => "chatcmpl",
             Endpoint::Completions => "cmpl",
             Endpoint::Embeddings => "embd",
-            Endpoint::Messages | Endpoint::CountTokens => "msg",
+            Endpoint::Messages | Endpoint::CountTokens | Endpoint::Responses | Endpoint::InputTokens => "msg",
         }
     }
 

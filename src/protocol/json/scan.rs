@@ -41,6 +41,18 @@ pub fn object<'a>(
     scanner.end()
 }
 
+/// Reads the value at `start` of `text`, which `read` must read; what follows it is not looked at.
+///
+/// # Errors
+/// The first [`JsonError`].
+pub fn value_at<'a>(
+    text: &'a str,
+    start: usize,
+    read: impl FnOnce(&mut Scanner<'a>) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
+    read(&mut Scanner::new(text, start))
+}
+
 /// How many elements the list has that fills `text`.
 ///
 /// # Errors

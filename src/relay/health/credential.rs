@@ -66,13 +66,14 @@ impl Credentials {
         Self { turn: AtomicUsize::new(0), slots }
     }
 
-    pub(super) fn view(&self, team: TeamId, now: Instant) -> CredentialsView {
+    /// What those let a team do that `only` names: the one at that index, or all.
+    pub(super) fn view(&self, only: Option<usize>, team: TeamId, now: Instant) -> CredentialsView {
         let mut view = CredentialsView {
             availability: Availability::Blocked { until: now + FAR },
             asked_last: true,
             stated_until: Some(now + FAR),
         };
-        for slot in &self.slots {
+        for slot in self.named(only) {
             let (availability, fresh, stated) = slot.view(team, now);
             view.availability = view.availability.less_strict(availability);
             view.asked_last &= !fresh;
@@ -82,8 +83,8 @@ impl Credentials {
     }
 
     /// Whether all of them rest because they are throttled.
-    pub(super) fn are_throttled(&self, now: Instant) -> bool {
-        self.slots.iter().all(|slot| slot.throttle.lock().resting_until(now).is_some())
+    pub(super) fn are_throttled(&self, only: Option<usize>, now: Instant) -> bool {
+        self.named(only).iter().all(|slot| slot.throttle.lock().resting_until(now).is_some())
     }
 
     /// Whether none of them may be used: all rest, refused or throttled.
@@ -93,15 +94,15 @@ impl Credentials {
     }
 
     /// Takes the next one in rotation that may be used, one that did not fail before one that did.
-    pub(super) fn take(&self, team: TeamId, now: Instant) -> Option<CredentialPermit> {
-        let slots = self.in_turn();
+    pub(super) fn take(&self, only: Option<usize>, team: TeamId, now: Instant) -> Option<CredentialPermit> {
+        let slots = self.in_turn(only);
         let fresh = slots.clone().filter(|(_, slot)| slot.view(team, now).1);
         fresh.chain(slots).find_map(|(index, slot)| slot.take(index, team, now))
     }
 
     /// Takes one whatever its state, for a trial: the one whose provider named the soonest time, or none.
-    pub(super) fn take_for_trial(&self, team: TeamId, now: Instant) -> Option<CredentialPermit> {
-        let (index, slot) = self.in_turn().min_by_key(|(_, slot)| {
+    pub(super) fn take_for_trial(&self, only: Option<usize>, team: TeamId, now: Instant) -> Option<CredentialPermit> {
+        let (index, slot) = self.in_turn(only).min_by_key(|(_, slot)| {
             let (_, fresh, stated) = slot.view(team, now);
             (stated, !fresh)
         })?;
@@ -113,9 +114,19 @@ impl Credentials {
         self.slots.iter().map(|slot| slot.rest(now)).collect()
     }
 
-    fn in_turn(&self) -> impl Iterator<Item = (usize, &CredentialSlot)> + Clone {
-        let (start, count) = (self.turn.fetch_add(1, Ordering::Relaxed), self.slots.len());
-        (0..count).map(move |step| start.wrapping_add(step) % count).map(|index| (index, &self.slots[index]))
+    fn in_turn(&self, only: Option<usize>) -> impl Iterator<Item = (usize, &CredentialSlot)> + Clone {
+        let slots = self.named(only);
+        let (start, count) = (self.turn.fetch_add(1, Ordering::Relaxed), slots.len());
+        let indexes = (0..count).map(move |step| start.wrapping_add(step) % count);
+        indexes.map(move |index| (only.unwrap_or(index), &slots[index]))
+    }
+
+    /// The one at the index `only`, or all.
+    fn named(&self, only: Option<usize>) -> &[CredentialSlot] {
+        match only {
+            None => &self.slots,
+            Some(index) => self.slots.get(index..=index).unwrap_or_default(),
+        }
     }
 }
 
@@ -192,5 +203,49 @@ impl CredentialPermit {
         if let (mut throttle, true) = self.throttle() {
             throttle.undecided(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::breaker::rest::RestRule;
+    use crate::domain::random::RandomValue;
+    use std::time::Duration;
+
+    fn slot() -> CredentialSlot {
+        let rest = |rule| Arc::new(Mutex::new(Rest::new(rule)));
+        CredentialSlot { health: rest(RestRule::credential()), throttle: rest(RestRule::throttled()) }
+    }
+
+    /// Of a provider with a few credentials, with each of them failing now and then: 10,000 requests that are bound to one.
+    #[test]
+    fn a_request_that_is_bound_to_a_credential_never_gets_another_one() {
+        let credentials = Credentials::new((0..3).map(|_| slot()).collect());
+        let mut now = Instant::now();
+        let mut taken = [0_u32; 3];
+        let mut none = 0_u32;
+        for turn in 0..10_000_u64 {
+            let draw = |salt| RandomValue(turn).salted(salt).0;
+            let (only, team) = ((draw(1) % 3) as usize, TeamId((draw(2) % 4) as u32));
+            now += Duration::from_millis(draw(3) % 400);
+            let permit = match draw(4) % 8 {
+                0 => credentials.take_for_trial(Some(only), team, now),
+                _ => credentials.take(Some(only), team, now),
+            };
+            let Some(mut permit) = permit else {
+                none += 1;
+                continue;
+            };
+            assert_eq!(permit.index, only);
+            taken[only] += 1;
+            match draw(5) % 3 {
+                0 => drop(permit.accepted(team, now)),
+                1 => drop(permit.health().0.bad(team, false, None, now, RandomValue(turn))),
+                _ => drop(permit.throttle().0.bad(team, false, None, now, RandomValue(turn))),
+            }
+        }
+        assert!(taken.iter().all(|count| *count > 100) && none > 100, "{taken:?}, {none} without");
+        assert!(credentials.take(Some(3), TeamId(0), now).is_none());
     }
 }

@@ -217,7 +217,7 @@ impl DeploymentSet {
     /// The health source of a plan for a request of `team`, under a policy that may hedge.
     pub fn view_for(&self, team: TeamId, hedge: Option<(&Arc<str>, HedgeRule)>) -> TeamHealthView<'_> {
         let hedge = hedge.map(|(policy, rule)| self.budgets.hedge_of(policy, rule));
-        TeamHealthView { deployments: self, team, hedge }
+        TeamHealthView { deployments: self, team, hedge, credential: None }
     }
 
     /// The token estimator of `model`, for answers without usage.

@@ -25,9 +25,16 @@ pub struct TeamHealthView<'a> {
     pub(super) team: TeamId,
     /// What its policy may spend on hedges.
     pub(super) hedge: Option<Arc<Mutex<RetryBudget>>>,
+    /// The index of the one credential that may be used of each provider; `None`: any.
+    pub(super) credential: Option<usize>,
 }
 
 impl TeamHealthView<'_> {
+    /// The same, where the credential at this index alone may be used.
+    pub fn with_credential(self, credential: Option<usize>) -> Self {
+        Self { credential, ..self }
+    }
+
     /// Counts a request towards the budgets of extra attempts.
     pub fn request(&self, now: Instant) {
         self.deployments.budgets.retry.lock().request(self.team, now);
@@ -44,7 +51,7 @@ impl TeamHealthView<'_> {
         now: Instant,
     ) -> Option<(PassedOverReason, Option<Instant>)> {
         let member = self.member(deployment);
-        let credentials = member.credentials.view(self.team, now);
+        let credentials = member.credentials.view(self.credential, self.team, now);
         let mut health = member.state.health.lock();
         let until = |availability: Availability| match availability {
             Availability::Blocked { until } => Some(until),
@@ -59,7 +66,7 @@ impl TeamHealthView<'_> {
             return Some((PassedOverReason::Resting, Some(until)));
         }
         if let Some(until) = until(credentials.availability) {
-            let throttled = member.credentials.are_throttled(now);
+            let throttled = member.credentials.are_throttled(self.credential, now);
             let why = if throttled { PassedOverReason::Throttled } else { PassedOverReason::Resting };
             return Some((why, Some(until)));
         }
@@ -87,7 +94,7 @@ impl HealthSource for TeamHealthView<'_> {
 
     fn view(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> HealthView {
         let member = self.member(deployment);
-        let credentials = member.credentials.view(self.team, now);
+        let credentials = member.credentials.view(self.credential, self.team, now);
         let mut health = member.state.health.lock();
         let rests = credentials.availability.stricter(health.not_found.availability(self.team, now));
         let silent = health.gauge.is_silent(member.silence, now);
@@ -110,9 +117,9 @@ impl HealthSource for TeamHealthView<'_> {
     fn take(&self, deployment: DeploymentId, mode: AnswerMode, kind: PermitKind, now: Instant) -> Option<Permit> {
         let member = self.member(deployment);
         let mut credential = match kind {
-            PermitKind::Trial => member.credentials.take_for_trial(self.team, now)?,
+            PermitKind::Trial => member.credentials.take_for_trial(self.credential, self.team, now)?,
             PermitKind::Usual | PermitKind::AskSilent | PermitKind::DespiteSilence => {
-                member.credentials.take(self.team, now)?
+                member.credentials.take(self.credential, self.team, now)?
             }
         };
         let mut health = member.state.health.lock();

@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0006_provider_request_ids", sql: include_str!("migrations/0006_provider_request_ids.sql") },
     Migration { name: "0007_tokens_apart", sql: include_str!("migrations/0007_tokens_apart.sql") },
     Migration { name: "0008_idempotency", sql: include_str!("migrations/0008_idempotency.sql") },
+    Migration { name: "0009_state_accounts", sql: include_str!("migrations/0009_state_accounts.sql") },
 ];
 
 /// The table that records applied migrations.

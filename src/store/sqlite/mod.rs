@@ -24,6 +24,7 @@ mod receipt_row;
 mod register;
 mod reports;
 mod retention;
+mod state_accounts;
 mod usage;
 mod writer;
 
@@ -36,6 +37,7 @@ pub use open::{OpenError, StoreLock, is_held, lock, require_directory};
 pub use operation::WriteOperation;
 pub use register::SqliteRegister;
 pub use reports::SqliteReports;
+pub use state_accounts::SqliteStateAccounts;
 pub use writer::{Writer, WriterGuard};
 
 use std::sync::Arc;

@@ -125,11 +125,7 @@ impl Writer {
         } else {
             queue.uncharged.push_back(receipt);
         }
-        // The thread is woken for the first operation and for a full batch, not for each operation.
-        if std::mem::take(&mut queue.idle) || queue.len() == BATCH {
-            drop(queue);
-            self.0.changed.notify_all();
-        }
+        self.wake_for(queue);
     }
 
     /// Queues an operation that somebody waits for: the queue is written without further delay.
@@ -147,6 +143,25 @@ impl Writer {
         drop(queue);
         self.0.changed.notify_all();
         Ok(())
+    }
+
+    /// Queues an operation that nobody waits for; `false` if the queue is full, or the writer has stopped.
+    pub(super) fn submit_unhurried(&self, operation: Box<dyn WriteOperation>) -> bool {
+        let mut queue = self.0.queue();
+        if queue.closing || queue.ended || !self.0.make_place(&mut queue) {
+            return false;
+        }
+        queue.waiting.push_back(QueuedOperation::Operation(operation));
+        self.wake_for(queue);
+        true
+    }
+
+    /// The thread is woken for the first operation and for a full batch, not for each operation.
+    fn wake_for(&self, mut queue: MutexGuard<'_, WriteQueue>) {
+        if std::mem::take(&mut queue.idle) || queue.len() == BATCH {
+            drop(queue);
+            self.0.changed.notify_all();
+        }
     }
 
     /// Health and backlog of the writer.

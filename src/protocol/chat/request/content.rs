@@ -38,22 +38,29 @@ pub(super) const PART: MemberNames<2> =
 const TYPE: usize = 0;
 
 /// Reads messages or prompts at their place in the body.
-pub(super) struct ContentReader<'a> {
+pub(in crate::protocol) struct ContentReader<'a> {
     body: &'a str,
+    /// What is read of a part.
+    part: MemberNames<2>,
     kinds: ContentKinds,
     problem: Option<BodyProblem>,
 }
 
 impl<'a> ContentReader<'a> {
     pub(super) fn new(body: &'a str) -> Self {
-        Self { body, kinds: ContentKinds::default(), problem: None }
+        Self::of_parts(body, PART)
+    }
+
+    /// Of parts whose type and text are at the places of `part`.
+    pub(in crate::protocol) fn of_parts(body: &'a str, part: MemberNames<2>) -> Self {
+        Self { body, part, kinds: ContentKinds::default(), problem: None }
     }
 
     /// What was read.
     ///
     /// # Errors
     /// A member that is read and given twice, or in a spelling that only some providers take for it.
-    pub(super) fn end(self) -> Result<ContentKinds, BodyProblem> {
+    pub(in crate::protocol) fn end(self) -> Result<ContentKinds, BodyProblem> {
         self.problem.map_or(Ok(self.kinds), Err)
     }
 
@@ -102,7 +109,8 @@ impl<'a> ContentReader<'a> {
         })
     }
 
-    fn part(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+    /// Reads one part of a content.
+    pub(in crate::protocol) fn part(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
         match scanner.next() {
             Some(b'{') => {}
             first => {
@@ -114,7 +122,7 @@ impl<'a> ContentReader<'a> {
         let mut found = FoundNames::default();
         let mut part = ContentPart { kind: ContentType::Untold, bytes: 0, is_encoded: false, is_sound: false };
         scanner.object(|scanner, name| {
-            let index = unquoted(&body[name]).and_then(|name| PART.find(&name, &mut found, &mut self.problem));
+            let index = unquoted(&body[name]).and_then(|name| self.part.find(&name, &mut found, &mut self.problem));
             let value = &body[scanner.value_span()?];
             match index {
                 Some(TYPE) => part.kind = ContentType::of(value),
@@ -157,9 +165,8 @@ impl ContentType {
     fn of(quoted: &str) -> Self {
         let Some(name) = unquoted(quoted) else { return Self::Unknown };
         match &*name {
-            "text" | "input_text" | "output_text" | "refusal" | "thinking" | "redacted_thinking" | "tool_use" => {
-                Self::Text
-            }
+            "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text" | "refusal" | "thinking"
+            | "redacted_thinking" | "tool_use" => Self::Text,
             "image_url" | "input_image" => Self::Image,
             "input_audio" => Self::Audio,
             "audio_url" | "video_url" | "input_video" | "audio" | "video" => Self::Recording,

@@ -191,7 +191,12 @@ impl SimAnswer {
             return self.writer().write_embeddings(made, vectors.base64, self.usage(), out);
         }
         match self.endpoint {
-            Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings => {}
+            // A simulated provider has no Responses: none is asked of it.
+            Endpoint::Chat
+            | Endpoint::Completions
+            | Endpoint::Embeddings
+            | Endpoint::Responses
+            | Endpoint::InputTokens => {}
             Endpoint::Messages => {
                 let (length, cut) = self.lengths.first().copied().unwrap_or_default();
                 let text: String = (0..length).map(|position| self.token(0, position)).collect();

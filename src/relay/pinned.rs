@@ -1,0 +1,125 @@
+//! Requests that refer to what only one account of a provider has: they go to that account, for the key that it was made
+//! for, and nowhere else.
+//!
+//! What is unknown and what is another key's is the same to a client. A plan that is left without a deployment is refused;
+//! one whose only account is down waits or fails there, as any other plan does.
+//!
+//! Start reading in [`account_of`].
+
+use super::RelayContext;
+use super::active_config::ActiveConfig;
+use super::guard::RequestGuard;
+use crate::domain::call::Call;
+use crate::domain::id::ProviderId;
+use crate::domain::provider_state::{NamedState, ProviderAccount, StateId, StateKind};
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::plan::RoutePlan;
+use crate::store::state_accounts::MadeState;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When to ask again while it cannot be looked up what a request refers to.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+/// What a model does not serve whose provider did not make what is referred to.
+const MADE_ELSEWHERE: &str = "what this request refers to, which another model's provider made";
+
+/// The one account that may serve a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct PinnedAccount {
+    provider: ProviderId,
+    /// Its index among the provider's credentials.
+    pub(super) credential: usize,
+}
+
+/// For whom an answer makes something, and where.
+pub(super) struct StateMaker {
+    account: Arc<ProviderAccount>,
+    /// It is stored there, so that it may be referred to by its id.
+    is_stored: bool,
+}
+
+impl StateMaker {
+    /// Of an answer to `call` from `account`.
+    pub(super) fn new(call: &Call, account: Arc<ProviderAccount>) -> Self {
+        Self { account, is_stored: call.metadata().is_stored }
+    }
+}
+
+/// The account to which what `call` of `owner` refers to binds it, if anything does; leaves only its deployments in
+/// `plan`.
+///
+/// # Errors
+/// [`Refusal`]: something was made for nobody, for another key, or by several accounts.
+pub(super) async fn pin(
+    context: &RelayContext,
+    active: &ActiveConfig,
+    owner: &str,
+    call: &Call,
+    plan: &mut RoutePlan,
+) -> Result<Option<PinnedAccount>, Refusal> {
+    let Some(pinned) = account_of(context, active, owner, call, plan).await? else { return Ok(None) };
+    let table = &active.snapshot.table;
+    plan.retain(|id| table.deployment(id).provider == pinned.provider);
+    if plan.candidate_models().is_empty() {
+        return Err(Refusal::NotServed {
+            model: call.metadata().model.clone(),
+            what: MADE_ELSEWHERE,
+            instead: Vec::new(),
+        });
+    }
+    Ok(Some(pinned))
+}
+
+async fn account_of(
+    context: &RelayContext,
+    active: &ActiveConfig,
+    owner: &str,
+    call: &Call,
+    plan: &RoutePlan,
+) -> Result<Option<PinnedAccount>, Refusal> {
+    let now_unix_s = context.clock.unix_ms() / 1000;
+    let mut pinned = None;
+    let mut unknown = None;
+    for state in &call.metadata().refers_to {
+        let found = context.state_accounts.find(state.id.of_owner(owner), now_unix_s).await;
+        let found = found.map_err(|_| Refusal::NoDeployment { retry_after: LOOK_UP_AGAIN })?;
+        let account = found.and_then(|account| active.pinned(&account));
+        match (account, pinned) {
+            // What is encrypted is all in the client's hands, and may have been made before anything was kept.
+            (None, _) if state.kind == StateKind::Encrypted => unknown = Some(state),
+            (None, _) => return Err(not_found(state)),
+            (Some(account), Some(other)) if account != other => return Err(not_found(state)),
+            (account, _) => pinned = account,
+        }
+    }
+    match (pinned, unknown) {
+        (None, Some(state)) if !active.has_one_account(plan) => Err(not_found(state)),
+        (pinned, _) => Ok(pinned),
+    }
+}
+
+fn not_found(state: &NamedState) -> Refusal {
+    Refusal::StateNotFound { state: Box::new(state.clone()) }
+}
+
+/// Keeps which account made `made` for the key of the request.
+#[cold]
+pub(super) fn keep(guard: &RequestGuard, made: Vec<StateId>) {
+    let state = &guard.state;
+    let (Some(maker), Some(key)) = (&state.made_by, &state.key) else { return };
+    let is_kept = |id: &StateId| maker.is_stored || matches!(id, StateId::Encrypted(_));
+    let ids: Vec<_> = made.into_iter().filter(is_kept).map(|id| id.of_owner(&key.name)).collect();
+    if ids.is_empty() {
+        return;
+    }
+    let context = guard.context();
+    let made_unix_s = context.clock.unix_ms() / 1000;
+    context.state_accounts.keep(MadeState { ids, account: maker.account.clone(), made_unix_s });
+}
+
+impl PinnedAccount {
+    /// The account with the credential at this index of `provider`.
+    pub(super) fn new(provider: ProviderId, credential: usize) -> Self {
+        Self { provider, credential }
+    }
+}

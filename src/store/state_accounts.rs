@@ -1,0 +1,141 @@
+//! Which account of a provider made what for which key.
+//!
+//! What was made lately is in memory, bounded; a database, where there is one, has all of it for as long as providers keep
+//! it. Only a request that refers to something that is not in memory waits for the database. Whether it may be used, and
+//! where it then goes, is decided elsewhere.
+//!
+//! Start reading in [`StateAccounts::find`].
+
+use super::{StoreFuture, StoreUnavailable};
+use crate::domain::provider_state::{OwnedStateId, ProviderAccount};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How long providers keep what they made, at least: OpenAI's own time.
+pub const KEPT_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// How many are in memory at least, of the latest; at most twice as many: some 10 MB.
+const IN_MEMORY: usize = 64 * 1024;
+
+/// What one account made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MadeState {
+    /// What it made for whom.
+    pub ids: Vec<OwnedStateId>,
+    /// The account.
+    pub account: Arc<ProviderAccount>,
+    /// When, in seconds of Unix time.
+    pub made_unix_s: i64,
+}
+
+/// Where it outlives the process.
+pub trait DurableStateAccounts: Send + Sync {
+    /// Keeps it. It never blocks: it is written in the background, and dropped if too much waits.
+    fn keep(&self, made: MadeState);
+
+    /// Which account made `id`, and when, in seconds of Unix time.
+    fn find(&self, id: OwnedStateId) -> StoreFuture<'static, Result<Option<(ProviderAccount, i64)>, StoreUnavailable>>;
+}
+
+/// Which account made what for which key.
+#[derive(Default)]
+pub struct StateAccounts {
+    latest: Mutex<LatestStates>,
+    durable: Option<Arc<dyn DurableStateAccounts>>,
+}
+
+type AccountsById = HashMap<OwnedStateId, (Arc<ProviderAccount>, i64)>;
+
+/// Two generations: the older one is forgotten when the younger one is full.
+#[derive(Default)]
+struct LatestStates {
+    younger: AccountsById,
+    older: AccountsById,
+}
+
+impl StateAccounts {
+    /// With a database behind what is in memory.
+    pub fn durable(durable: Arc<dyn DurableStateAccounts>) -> Self {
+        Self { latest: Mutex::default(), durable: Some(durable) }
+    }
+
+    /// Keeps what was made. It never blocks.
+    pub fn keep(&self, made: MadeState) {
+        let mut latest = self.latest.lock();
+        for id in &made.ids {
+            if latest.younger.len() >= IN_MEMORY {
+                latest.older = std::mem::take(&mut latest.younger);
+            }
+            latest.younger.insert(*id, (made.account.clone(), made.made_unix_s));
+        }
+        drop(latest);
+        if let Some(durable) = &self.durable {
+            durable.keep(made);
+        }
+    }
+
+    /// Which account made `id`, if it is not longer ago than providers keep it.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`]: it is not known whether any did.
+    pub async fn find(
+        &self,
+        id: OwnedStateId,
+        now_unix_s: i64,
+    ) -> Result<Option<Arc<ProviderAccount>>, StoreUnavailable> {
+        let in_memory = {
+            let latest = self.latest.lock();
+            latest.younger.get(&id).or_else(|| latest.older.get(&id)).cloned()
+        };
+        let found = match (in_memory, &self.durable) {
+            (Some(found), _) => Some(found),
+            (None, Some(durable)) => durable.find(id).await?.map(|(account, made)| (Arc::new(account), made)),
+            (None, None) => None,
+        };
+        Ok(found.filter(|(_, made)| now_unix_s.saturating_sub(*made) < KEPT_SECONDS).map(|(account, _)| account))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> OwnedStateId {
+        OwnedStateId(std::array::from_fn(|at| number.to_le_bytes()[at % 8]))
+    }
+
+    fn made(ids: impl IntoIterator<Item = u64>, provider: &str, at: i64) -> MadeState {
+        let account = ProviderAccount { provider: provider.into(), credential: [1; 8] };
+        MadeState { ids: ids.into_iter().map(id).collect(), account: Arc::new(account), made_unix_s: at }
+    }
+
+    async fn found(accounts: &StateAccounts, number: u64, now: i64) -> Option<String> {
+        let found = accounts.find(id(number), now).await.expect("memory is always there");
+        found.map(|account| account.provider.to_string())
+    }
+
+    #[tokio::test]
+    async fn what_was_made_is_found_until_providers_forget_it() {
+        let accounts = StateAccounts::default();
+        accounts.keep(made([1, 2], "a", 1_000));
+        accounts.keep(made([3], "b", 2_000));
+        assert_eq!(found(&accounts, 1, 1_000).await.as_deref(), Some("a"));
+        assert_eq!(found(&accounts, 3, 2_000).await.as_deref(), Some("b"));
+        assert_eq!(found(&accounts, 4, 2_000).await, None);
+        assert_eq!(found(&accounts, 2, 999 + KEPT_SECONDS).await.as_deref(), Some("a"));
+        assert_eq!(found(&accounts, 2, 1_000 + KEPT_SECONDS).await, None);
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_and_the_latest_stay() {
+        let accounts = StateAccounts::default();
+        let all = 3 * IN_MEMORY as u64;
+        accounts.keep(made(0..all, "a", 0));
+        let count = |latest: &LatestStates| latest.younger.len() + latest.older.len();
+        assert!(count(&accounts.latest.lock()) <= 2 * IN_MEMORY);
+        assert_eq!(found(&accounts, 0, 0).await, None);
+        for number in [all - 1, all - IN_MEMORY as u64] {
+            assert_eq!(found(&accounts, number, 0).await.as_deref(), Some("a"), "{number}");
+        }
+    }
+}
