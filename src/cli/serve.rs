@@ -22,6 +22,7 @@ use crate::http::conn::lifecycle::Lifecycle;
 use crate::http::conn::listener::{InheritError, InheritedListeners, Listener, ListenerKind, bind};
 use crate::http::conn::server::{self, HttpServer};
 use crate::http::conn::tls::{CertificateSource, ServerTls};
+use crate::http::conn::workers::{WorkerThreads, Workers};
 use crate::http::peer_refusals::PeerRefusals;
 use crate::http::{AppState, ops_handler, public_handler};
 use crate::random::Rng;
@@ -32,6 +33,7 @@ use crate::store::{Counters, Stores};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::LogWriter;
 use crate::telemetry::metrics::BuildMetadata;
+use anyhow::Context;
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, Write};
@@ -82,7 +84,8 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // Before the runtime has threads: it changes the environment.
     let passed = service_manager::passed_listeners();
     raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // For everything but clients, who have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let message = match runtime.block_on(run(args, passed)) {
         Ok(()) => return Ok(ExitCode::SUCCESS),
         Err(StartError::Other(error)) => return Err(error),
@@ -136,6 +139,8 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     let listeners = Listeners::open(&snapshot, passed, predecessor.as_mut())?;
     let address = listeners.public.address()?;
     let resources = TakeOverResources::new(&listeners.public, listeners.ops.as_ref(), opened.lock)?;
+    let threads = WorkerThreads::start(snapshot.server.worker_threads).context("the workers cannot be started")?;
+    let public = listeners.public.shared_by(threads.workers().runtimes())?;
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
     let banner = {
         let metrics = snapshot.telemetry.metrics;
@@ -160,8 +165,10 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     let relay = gateway.relay.clone();
     tokio::spawn(return_idle_leases(relay.clone(), keyring.clone(), clock));
     tokio::spawn(apply_store_changes(relay.clone(), keyring.clone(), clock));
-    gateway.serve(listeners.public, listeners.ops).await;
+    gateway.serve_by(threads.workers().clone(), public, listeners.ops).await;
+    // What reads on without a client, and what leases money, runs at the workers.
     relay.close_budget_pool().await;
+    drop(threads);
     keyring.close();
     Ok(())
 }
@@ -315,8 +322,15 @@ impl Gateway {
         Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls, half_close, limits })
     }
 
-    /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served only there.
+    /// Serves until its lifecycle is closed, in the runtime that this is called in. With `ops`, everything but `/v1` is
+    /// served only there.
     pub async fn serve(self, public: impl Into<Listener>, ops: Option<Listener>) {
+        self.serve_by(Workers::current(), vec![public.into()], ops).await;
+    }
+
+    /// The same with clients served by `workers`, each from its own one of the sockets `public`
+    /// ([`Listener::shared_by`]); operators' own address stays with the runtime that this is called in.
+    pub async fn serve_by(self, workers: Workers, public: Vec<Listener>, ops: Option<Listener>) {
         let Self { app, lifecycle, tls, half_close, limits, .. } = self;
         let server = |kind, handler| HttpServer {
             handler,
@@ -328,7 +342,7 @@ impl Gateway {
             limits: limits.clone(),
         };
         let clients =
-            server::serve(public.into(), server(ListenerKind::Public, public_handler(app.clone(), ops.is_none())));
+            server::serve_by(workers, public, server(ListenerKind::Public, public_handler(app.clone(), ops.is_none())));
         let operators = async {
             if let Some(listener) = ops {
                 server::serve(listener, server(ListenerKind::Ops, ops_handler(app.clone()))).await;

@@ -132,6 +132,10 @@ fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static
         kept.extend(changed.then_some(name));
     }
     new.server.connections = old.server.connections.clone();
+    if new.server.worker_threads != old.server.worker_threads {
+        new.server.worker_threads = old.server.worker_threads;
+        kept.push("server.worker_threads");
+    }
     if new.store != old.store {
         new.store = old.store.clone();
         kept.push("store");
@@ -247,9 +251,12 @@ mod tests {
     #[test]
     fn what_needs_a_restart_keeps_its_value_and_the_rest_applies() {
         let (disk, mut watcher) = watched("");
-        disk.write("[server]\nlisten = \"127.0.0.1:1\"\ndrain = \"7s\"\n[store]\nurl = \"sqlite:x\"\n");
+        disk.write(
+            "[server]\nlisten = \"127.0.0.1:1\"\nworker_threads = 2\ndrain = \"7s\"\n[store]\nurl = \"sqlite:x\"\n",
+        );
         let change = changed(&mut watcher);
-        assert_eq!(change.needs_restart, ["server.listen", "store"]);
+        assert_eq!(change.needs_restart, ["server.listen", "server.worker_threads", "store"]);
+        assert_eq!(change.snapshot.server.worker_threads, None);
         assert_eq!(change.snapshot.server.listen.to_string(), "127.0.0.1:8080");
         assert!(change.snapshot.store.location == StoreLocation::Sqlite("/tierway.db".into()));
         assert_eq!(change.snapshot.server.drain.as_secs(), 7);

@@ -4,6 +4,7 @@
 //! policies are in the domain's own types; see
 //! [`Snapshot`](super::Snapshot).
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct ServerSettings {
     pub max_in_flight_bytes: u64,
     /// How many connections clients may have.
     pub connections: Arc<ConnectionLimits>,
+    /// How many threads serve clients; `None`: one for each CPU.
+    pub worker_threads: Option<NonZeroUsize>,
     /// How long to keep accepting after SIGTERM while `/readyz` already answers 503.
     pub lb_grace: Duration,
     /// How long open streams may finish after SIGTERM.

@@ -1,4 +1,7 @@
-//! The HTTP client of one provider: its pool, its TLS, and its regular replacement.
+//! The HTTP clients of one provider: their pools, their TLS, and their regular replacement.
+//!
+//! Each runtime that sends has a client of its own: a connection's task runs in the runtime that connected, and no
+//! request is to wake another thread or to wait for its lock.
 //!
 //! A client sends each request once: it never retries, follows redirects, asks a proxy, decompresses
 //! or times out beyond the connect; whoever calls it watches the clock. It is replaced every few
@@ -6,16 +9,18 @@
 
 use super::BuildError;
 use crate::domain::random::RandomValue;
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use reqwest::{Client, ClientBuilder, redirect, retry};
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::{self, Handle};
 
 /// Unused connections are closed after this: most providers keep theirs for 60 s, and one that is
 /// closed from the other end costs an attempt.
 const POOL_IDLE: Duration = Duration::from_secs(45);
-/// Unused connections kept at most; beyond it they are closed at once.
+/// Unused connections that a client keeps at most; beyond it they are closed at once.
 const POOL_MAX_IDLE: usize = 256;
 /// A client's age when it is replaced, give or take a fifth.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
@@ -68,10 +73,19 @@ pub(super) struct ConnectionOptions {
     pub(super) connect_timeout: Duration,
 }
 
-/// A client that is replaced from time to time.
+/// A client for each runtime, which is replaced from time to time.
 pub(super) struct ConnectionPool {
     options: ConnectionOptions,
     tls: ClientTls,
+    /// Used where no other one can be built.
+    spare: Client,
+    /// Those of the runtimes that have sent.
+    clients: ArcSwap<Vec<Arc<RuntimeClient>>>,
+}
+
+/// The client of one runtime.
+struct RuntimeClient {
+    runtime: runtime::Id,
     current: Mutex<CurrentClient>,
 }
 
@@ -84,26 +98,55 @@ struct CurrentClient {
 impl ConnectionPool {
     /// A pool without connections.
     pub(super) fn build(options: ConnectionOptions, tls: ClientTls) -> Result<Self, reqwest::Error> {
-        let client = client(options, &tls)?;
-        Ok(Self { options, tls, current: Mutex::new(CurrentClient { client, until: None }) })
+        let spare = client(options, &tls)?;
+        Ok(Self { options, tls, spare, clients: ArcSwap::default() })
     }
 
-    /// The client to use at `now`; `draw` spreads the replacements.
+    /// The client that this runtime uses at `now`; `draw` spreads the replacements.
+    ///
+    /// # Panics
+    /// Outside a runtime.
     pub(super) fn client(&self, now: Instant, draw: RandomValue) -> Client {
-        let mut current = self.current.lock();
+        let runtime = Handle::current().id();
+        if let Some(of_runtime) = find(&self.clients.load(), runtime) {
+            return self.current(of_runtime, now, draw);
+        }
+        let added = Arc::new(RuntimeClient {
+            runtime,
+            current: Mutex::new(CurrentClient { client: self.another(&self.spare), until: None }),
+        });
+        // Another thread of this runtime may have added one meanwhile.
+        self.clients.rcu(|clients| {
+            let mut all = Vec::clone(clients);
+            if find(&all, runtime).is_none() {
+                all.push(added.clone());
+            }
+            all
+        });
+        self.current(find(&self.clients.load(), runtime).unwrap_or(&added), now, draw)
+    }
+
+    fn current(&self, of_runtime: &RuntimeClient, now: Instant, draw: RandomValue) -> Client {
+        let mut current = of_runtime.current.lock();
         match current.until {
             Some(until) if now < until => {}
             Some(_) => {
-                // It could be built before, so this one is as good as certain; else the old one goes on.
-                if let Ok(client) = client(self.options, &self.tls) {
-                    current.client = client;
-                }
+                current.client = self.another(&current.client);
                 current.until = Some(now + age(draw));
             }
             None => current.until = Some(now + age(draw)),
         }
         current.client.clone()
     }
+
+    /// A new client. One could be built before, so this one is as good as certain; else `otherwise` goes on.
+    fn another(&self, otherwise: &Client) -> Client {
+        client(self.options, &self.tls).unwrap_or_else(|_| otherwise.clone())
+    }
+}
+
+fn find(clients: &[Arc<RuntimeClient>], runtime: runtime::Id) -> Option<&Arc<RuntimeClient>> {
+    clients.iter().find(|client| client.runtime == runtime)
 }
 
 /// [`MAX_AGE`] ± 20 %.
@@ -176,6 +219,19 @@ mod tests {
             let response = client.post(provider.base_url()).body("x").send().await.expect("the provider answers");
             assert_eq!(response.bytes().await.expect("the answer is whole"), "ok");
             assert_eq!(provider.accepted.len(), connections, "after {second} s");
+        }
+    }
+
+    #[test]
+    fn each_runtime_has_a_client_and_keeps_it() {
+        let build = || runtime::Builder::new_current_thread().build().expect("the system gives a poll");
+        let (here, there) = (build(), build());
+        let pool =
+            ConnectionPool::build(plain(false), ClientTls::load().expect("TLS is there")).expect("it can be built");
+        let now = crate::clock::Clock.now();
+        for (runtime, clients) in [(&here, 1), (&here, 1), (&there, 2), (&here, 2), (&there, 2)] {
+            drop(runtime.block_on(async { pool.client(now, RandomValue(0)) }));
+            assert_eq!(pool.clients.load().len(), clients);
         }
     }
 

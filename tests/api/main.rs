@@ -44,3 +44,4 @@ mod support;
 mod tls;
 mod untidy_hosts;
 mod usage;
+mod workers;

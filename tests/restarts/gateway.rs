@@ -13,12 +13,14 @@ pub const KEY: &str = "tw_test_restarts_key";
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One provider that answers at once and one whose streams take a second; everything is paid from a budget.
+/// One provider that answers at once and one whose streams take a second; everything is paid from a budget. More workers
+/// than one on every machine.
 const CONFIG: &str = r#"
 [server]
-listen       = "PUBLIC"
-admin_listen = "OPS"
-drain        = "20s"
+listen         = "PUBLIC"
+admin_listen   = "OPS"
+worker_threads = 4
+drain          = "20s"
 
 [providers.sim]
 protocol          = "sim"
@@ -92,6 +94,20 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
         self.in_place(&mut command);
         command.args(args);
+        self.until_ready(command)
+    }
+
+    /// The same on one CPU, and with as many workers as it takes by itself.
+    pub fn start_on_one_cpu(&self) -> Gateway {
+        let config = std::fs::read_to_string(self.path("tierway.toml")).expect("it was written");
+        std::fs::write(self.path("tierway.toml"), config.replace("worker_threads = 4\n", ""))
+            .expect("it can be written");
+        let status = std::fs::read_to_string("/proc/self/status").expect("the system is Linux");
+        let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("it says so").trim();
+        let first = cpus.split(['-', ',']).next().expect("there is one");
+        let mut command = Command::new("taskset");
+        self.in_place(&mut command);
+        command.args(["-c", first, env!("CARGO_BIN_EXE_tierway"), "serve"]).env("PATH", "/usr/bin:/bin");
         self.until_ready(command)
     }
 
@@ -187,6 +203,13 @@ fn unavailable(mut command: Command) -> String {
 pub struct Gateway(Child);
 
 impl Gateway {
+    /// How many threads serve clients.
+    pub fn workers(&self) -> usize {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("the system is Linux");
+        let names = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("worker-")).count()
+    }
+
     /// Asks it to stop, and waits until it has.
     pub fn terminate(self) {
         let pid = self.0.id().to_string();

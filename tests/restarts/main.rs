@@ -108,6 +108,20 @@ fn a_successor_that_fails_changes_nothing() {
 }
 
 #[test]
+fn there_is_a_worker_for_each_cpu_or_as_many_as_configured() {
+    let (place, sockets) = Place::new();
+    drop(sockets);
+    let configured = place.start(&["serve"]);
+    assert_eq!(configured.workers(), 4);
+    configured.terminate();
+    let one = place.start_on_one_cpu();
+    assert_eq!(one.workers(), 1);
+    let summary = Load::start(&place, 50, "/readyz").end();
+    assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
+    one.terminate();
+}
+
+#[test]
 fn a_socket_that_cannot_be_served_is_named() {
     let (place, sockets) = Place::new();
     let other = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");

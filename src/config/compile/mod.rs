@@ -12,6 +12,7 @@ mod models;
 mod tiers;
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -208,6 +209,7 @@ fn server_settings(diagnostics: &Diagnostics<'_>, server: ServerSection) -> Serv
             keyless_per_address: server.max_keyless_per_address.value.get() as usize,
             trusted_proxies: server.trusted_proxies.into_iter().flatten().map(|network| network.value.0).collect(),
         }),
+        worker_threads: server.worker_threads.and_then(|count| NonZeroUsize::try_from(count.value).ok()),
         lb_grace: server.lb_grace.value,
         drain: server.drain.value,
         half_close: server.half_close.value,

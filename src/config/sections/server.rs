@@ -50,6 +50,9 @@ section! {
         /// Proxies in front, as addresses or networks such as "10.0.0.0/8": the address that they append to
         /// X-Forwarded-For counts instead of theirs. Absent: none. A change needs a restart.
         trusted_proxies: Option<Vec<Setting<NetworkText>>> = list(),
+        /// The threads that serve clients; absent: one for each CPU that the process may use by its affinity and its
+        /// cgroup's quota, rounded down. A change needs a restart.
+        worker_threads: Option<Setting<NonZeroU32>> = optional(),
         /// How long to keep accepting after SIGTERM, while /readyz already says 503.
         // Most load balancers need no grace, and tests should not wait.
         lb_grace: Setting<Duration> = or(Duration::ZERO),

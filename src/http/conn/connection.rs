@@ -10,6 +10,7 @@
 use super::response_body::{BodyHandle, UnreadBody};
 // circle: table.rs: a connection has its place among those without a key, and the table asks it to give way.
 use super::table::PeerSlot;
+use super::workers::WorkerLoad;
 use crate::clock::Clock;
 use crate::domain::memory::{InFlightAllowance, InFlightReservation};
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub struct Connection {
     draining: AtomicBool,
     /// Wakes its task when it is to give way.
     giving_way: Notify,
+    /// Where its requests are counted for its worker.
+    load: Option<Arc<WorkerLoad>>,
     /// Locked for a few instructions at a time, never across a write.
     state: Mutex<ConnectionState>,
 }
@@ -140,7 +143,19 @@ impl Connection {
             bodies: Vec::new(),
             read_phase: ReadPhase::Accepted(clock.now()),
         };
-        Self { clock, draining: AtomicBool::new(false), giving_way: Notify::new(), state: Mutex::new(state) }
+        Self {
+            clock,
+            draining: AtomicBool::new(false),
+            giving_way: Notify::new(),
+            load: None,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The same, whose requests are counted in `load`.
+    pub(super) fn counted_in(mut self, load: Arc<WorkerLoad>) -> Self {
+        self.load = Some(load);
+        self
     }
 
     /// The same of a client at this address; `None` for a local socket.
@@ -229,6 +244,9 @@ impl Connection {
 
     /// Records that a request's head has been read. Its response has ended when the guard is dropped.
     pub fn open_request(self: &Arc<Self>, http2: bool) -> OpenRequest {
+        if let Some(load) = &self.load {
+            load.opened();
+        }
         let mut state = self.state.lock();
         state.http2 = http2;
         state.open_requests += 1;
@@ -365,6 +383,9 @@ pub struct OpenRequest(Arc<Connection>);
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
+        if let Some(load) = &self.0.load {
+            load.ended();
+        }
         let now = self.0.clock.now();
         let mut state = self.0.state.lock();
         state.open_requests -= 1;

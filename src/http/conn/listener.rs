@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio_util::either::Either;
 
 /// The most connections that the operating system queues before we accept them.
@@ -49,6 +50,22 @@ impl ListenerKind {
 /// A client's connection as it was accepted, before TLS.
 pub type TransportStream = Either<TcpStream, UnixStream>;
 
+/// The same connection, watched by `runtime` and no longer by the one that accepted it.
+pub(super) fn moved_to(runtime: &Handle, socket: TransportStream) -> io::Result<TransportStream> {
+    Ok(match socket {
+        Either::Left(tcp) => {
+            let tcp = tcp.into_std()?;
+            let _entered = runtime.enter();
+            Either::Left(TcpStream::from_std(tcp)?)
+        }
+        Either::Right(unix) => {
+            let unix = unix.into_std()?;
+            let _entered = runtime.enter();
+            Either::Right(UnixStream::from_std(unix)?)
+        }
+    })
+}
+
 /// A socket that listens.
 #[derive(Debug)]
 pub enum Listener {
@@ -68,6 +85,28 @@ impl Listener {
             Self::Tcp(socket) => socket.local_addr().map(ListenAddress::Ip),
             Self::Unix(socket, _) => of_file(socket.local_addr()?.as_pathname()),
         }
+    }
+
+    /// The same socket for each of `runtimes`, so that they accept from one queue: nothing in it is lost when one of them
+    /// closes before the others. The file of a Unix socket is removed by the first.
+    ///
+    /// # Errors
+    /// If the process may not open further files.
+    pub fn shared_by<'a>(self, runtimes: impl Iterator<Item = &'a Handle>) -> io::Result<Vec<Self>> {
+        // The runtime that bound it must not be woken for each connection.
+        let (socket, file) = match self {
+            Self::Tcp(socket) => (DetachedSocket::Tcp(socket.into_std()?), None),
+            Self::Unix(socket, file) => (DetachedSocket::Unix(socket.into_std()?), file),
+        };
+        let of_runtime = |runtime: &Handle| {
+            let _entered = runtime.enter();
+            socket.try_clone()?.listener()
+        };
+        let mut shares = runtimes.map(of_runtime).collect::<io::Result<Vec<_>>>()?;
+        if let Some(Self::Unix(_, first)) = shares.first_mut() {
+            *first = file;
+        }
+        Ok(shares)
     }
 
     /// The next connection.
@@ -197,17 +236,24 @@ struct InheritedListener {
     /// Whom it serves, if whoever passed it says so.
     kind: Option<ListenerKind>,
     address: ListenAddress,
-    socket: InheritedSocket,
+    socket: DetachedSocket,
 }
 
 /// A socket outside the runtime.
 #[derive(Debug)]
-enum InheritedSocket {
+enum DetachedSocket {
     Tcp(std::net::TcpListener),
     Unix(StdUnixListener),
 }
 
-impl InheritedSocket {
+impl DetachedSocket {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Unix(socket) => Self::Unix(socket.try_clone()?),
+        })
+    }
+
     /// What `socket` is, and where it listens.
     fn of(socket: OwnedFd) -> io::Result<(Self, ListenAddress)> {
         let socket = std::net::TcpListener::from(socket);
@@ -248,7 +294,7 @@ impl InheritedListeners {
         if !listens || kind_of_socket != rustix::net::SocketType::STREAM {
             return Err(failed(None));
         }
-        let (socket, address) = InheritedSocket::of(socket).map_err(|error| failed(Some(error)))?;
+        let (socket, address) = DetachedSocket::of(socket).map_err(|error| failed(Some(error)))?;
         self.0.push(InheritedListener { kind, address, socket });
         Ok(())
     }

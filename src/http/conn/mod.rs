@@ -2,6 +2,7 @@
 //!
 //! - [`server`]: the accept loop, and the task that serves one connection. Start reading there.
 //! - [`listener`]: listening on an address, or on a socket that was passed to the process.
+//! - [`workers`]: the threads that serve connections, and which of them serves one.
 //! - `socket_file`: the file of a Unix socket.
 //! - [`tls`]: the handshake, and a stream that may or may not be encrypted.
 //! - [`connection`]: what one connection is doing, and which timeout applies to it.
@@ -22,3 +23,4 @@ pub mod server;
 mod socket_file;
 mod table;
 pub mod tls;
+pub mod workers;

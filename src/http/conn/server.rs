@@ -10,10 +10,11 @@
 use super::connection::{Connection, DrainGrace, MonitoredStream, TimeoutAction};
 use super::forwarded::{forwarded_address, is_of};
 use super::lifecycle::{Lifecycle, LifecyclePhase};
-use super::listener::{Listener, ListenerKind, TransportStream};
+use super::listener::{Listener, ListenerKind, TransportStream, moved_to};
 use super::response_body::ResponseBody;
 use super::table::ConnectionTable;
 use super::tls::{MaybeTlsStream, ServerTls};
+use super::workers::{WorkerLoad, Workers};
 use crate::clock::Clock;
 use crate::config::ConnectionLimits;
 use crate::http::request_handler::RequestHandler;
@@ -28,6 +29,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustix::process::{Resource, getrlimit};
 use std::io;
+use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,57 +86,105 @@ pub struct HttpServer {
     pub limits: Arc<ConnectionLimits>,
 }
 
-/// Serves on `listener` until its [`ListenerKind`] closes, then until the last connection has ended or
-/// the process is [`LifecyclePhase::Closed`].
+/// Serves on `listener`, in the runtime that this is called in, until its [`ListenerKind`] closes, then until the last
+/// connection has ended or the process is [`LifecyclePhase::Closed`].
 pub async fn serve(listener: Listener, server: HttpServer) {
-    let slots = Arc::new(Semaphore::new(max_connections(server.kind, server.limits.max)));
-    serve_with_slots(slots, listener, server).await;
+    AcceptLoop::new(Workers::current(), server).run(listener, 0).await;
 }
 
-async fn serve_with_slots(slots: Arc<Semaphore>, listener: Listener, server: HttpServer) {
-    let HttpServer { lifecycle, clock, kind, .. } = &server;
-    let (clock, kind) = (*clock, *kind);
-    let table = Arc::new(ConnectionTable::new(server.limits.keyless_per_address));
-    let mut connections = JoinSet::new();
-    let spawn = |connections: &mut JoinSet<()>, socket, slot: Option<OwnedSemaphorePermit>| {
-        let open = match kind {
-            ListenerKind::Public => lifecycle.open_connection(),
-            ListenerKind::Ops => lifecycle.open_ops_connection(),
-        };
-        let (server, table) = (server.clone(), table.clone());
-        connections.spawn(async move {
-            server.serve_connection(socket, &table).await;
-            drop((slot, open));
-        });
-    };
-    let mut closing = pin!(server.closing());
-    // A connection that was accepted and has no slot yet.
-    let mut waiting = None;
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut closing => break,
-            Some(ended) = connections.join_next() => log_panic(ended),
-            (socket, slot) = accept(&listener, &slots, &table, &mut waiting, clock) => {
-                spawn(&mut connections, socket, Some(slot));
+/// The same by `workers`: each accepts from its own one of `listeners`, which are one socket ([`Listener::shared_by`]).
+pub async fn serve_by(workers: Workers, listeners: Vec<Listener>, server: HttpServer) {
+    let accepting = AcceptLoop::new(workers.clone(), server);
+    let mut loops = JoinSet::new();
+    for (number, (runtime, listener)) in workers.runtimes().zip(listeners).enumerate() {
+        loops.spawn_on(accepting.clone().run(listener, number), runtime);
+    }
+    while let Some(ended) = loops.join_next().await {
+        // The gateway must not go on without one of its workers.
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// What the workers that serve one listener share.
+#[derive(Clone)]
+struct AcceptLoop {
+    workers: Workers,
+    slots: Arc<Semaphore>,
+    table: Arc<ConnectionTable>,
+    server: HttpServer,
+}
+
+impl AcceptLoop {
+    fn new(workers: Workers, server: HttpServer) -> Self {
+        let slots = Arc::new(Semaphore::new(max_connections(server.kind, server.limits.max)));
+        let table = Arc::new(ConnectionTable::new(server.limits.keyless_per_address));
+        Self { workers, slots, table, server }
+    }
+
+    /// The loop of the worker numbered `own`.
+    async fn run(self, listener: Listener, own: usize) {
+        let Self { slots, table, server, .. } = &self;
+        let (lifecycle, clock) = (&server.lifecycle, server.clock);
+        let mut connections = JoinSet::new();
+        let mut closing = pin!(server.closing());
+        // A connection that was accepted and has no slot yet.
+        let mut waiting = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut closing => break,
+                Some(ended) = connections.join_next() => log_panic(ended),
+                (socket, slot) = accept(&listener, slots, table, &mut waiting, clock) => {
+                    self.spawn(&mut connections, own, socket, Some(slot));
+                }
             }
         }
-    }
-    // It would be refused otherwise, and nobody else has it.
-    if let Some(socket) = waiting {
-        spawn(&mut connections, socket, None);
-    }
-    listener.close(lifecycle.is_succeeded());
-    let all_ended = async {
-        while let Some(ended) = connections.join_next().await {
-            log_panic(ended);
+        // It would be refused otherwise, and nobody else has it.
+        if let Some(socket) = waiting {
+            self.spawn(&mut connections, own, socket, None);
         }
-    };
-    tokio::select! {
-        () = all_ended => {}
-        () = lifecycle.reached(LifecyclePhase::Closed) => {}
+        listener.close(lifecycle.is_succeeded());
+        let all_ended = async {
+            while let Some(ended) = connections.join_next().await {
+                log_panic(ended);
+            }
+        };
+        tokio::select! {
+            () = all_ended => {}
+            () = lifecycle.reached(LifecyclePhase::Closed) => {}
+        }
+        connections.shutdown().await;
     }
-    connections.shutdown().await;
+
+    /// Starts the task of a connection that `own` accepted, at the worker that is to serve it.
+    fn spawn(
+        &self,
+        connections: &mut JoinSet<()>,
+        own: usize,
+        socket: TransportStream,
+        slot: Option<OwnedSemaphorePermit>,
+    ) {
+        let (number, runtime, counted) = self.workers.assign(own);
+        let moved = if number == own { Ok(socket) } else { moved_to(runtime, socket) };
+        let socket = match moved {
+            Ok(socket) => socket,
+            Err(error) => return tracing::warn!(%error, "a connection was lost between two workers"),
+        };
+        let open = match self.server.kind {
+            ListenerKind::Public => self.server.lifecycle.open_connection(),
+            ListenerKind::Ops => self.server.lifecycle.open_ops_connection(),
+        };
+        let (server, table) = (self.server.clone(), self.table.clone());
+        let task = async move {
+            server.serve_connection(socket, &table, counted.load()).await;
+            drop((slot, open, counted));
+        };
+        connections.spawn_on(task, runtime);
+    }
 }
 
 /// The next connection and its slot, for which idle connections give way. One connection waits for its slot in
@@ -196,14 +246,14 @@ fn max_connections(kind: ListenerKind, configured: Option<usize>) -> usize {
 
 impl HttpServer {
     /// One connection, from its first byte to its last.
-    async fn serve_connection(&self, socket: TransportStream, table: &ConnectionTable) {
+    async fn serve_connection(&self, socket: TransportStream, table: &ConnectionTable, load: &Arc<WorkerLoad>) {
         let mut peer = None;
         if let Either::Left(tcp) = &socket {
             // Frames are small and must not wait for each other. A socket that cannot do this is still served.
             let _ = tcp.set_nodelay(true);
             peer = tcp.peer_addr().ok().map(|address| address.ip());
         }
-        let connection = Arc::new(Connection::new(self.clock).of_peer(peer));
+        let connection = Arc::new(Connection::new(self.clock).of_peer(peer).counted_in(load.clone()));
         let _entry = table.enter(&connection);
         let is_proxy = peer.is_some_and(|peer| is_of(peer, &self.limits.trusted_proxies));
         if !is_proxy && !count_keyless(&connection, table) {
@@ -493,11 +543,12 @@ mod tests {
         let listener = bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address().unwrap().reachable().unwrap();
         let lifecycle = Lifecycle::new(Clock);
-        let slots = Arc::new(Semaphore::new(max));
         let limits = Arc::default();
         let server =
             HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind, tls, half_close: false, limits };
-        let serving = tokio::spawn(serve_with_slots(slots, listener, server));
+        let accepting =
+            AcceptLoop { slots: Arc::new(Semaphore::new(max)), ..AcceptLoop::new(Workers::current(), server) };
+        let serving = tokio::spawn(accepting.run(listener, 0));
         Served { address, lifecycle, events, serving }
     }
 

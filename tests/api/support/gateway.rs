@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
 use tierway::http::AppState;
 use tierway::http::conn::lifecycle::Lifecycle;
+use tierway::http::conn::listener::Listener;
+use tierway::http::conn::workers::WorkerThreads;
 use tierway::random::Rng;
 use tierway::relay::Relay;
 use tierway::store::Counters;
@@ -63,6 +66,8 @@ pub struct TestGateway {
     counters: Arc<MemoryCounters>,
     access: SharedBuffer,
     runtime: Option<Runtime>,
+    /// Where clients are served, if not in `runtime`.
+    threads: Option<WorkerThreads>,
 }
 
 impl TestGateway {
@@ -82,8 +87,27 @@ impl TestGateway {
         Self::start_with_stores(snapshot, seed, ledger.clone(), Stores { ledger, ..Stores::memory().await }).await
     }
 
+    /// Serves `config` by so many workers, as `serve` does.
+    #[allow(dead_code, reason = "used by the API tests")]
+    pub async fn start_by_workers(config: &str, workers: usize) -> Self {
+        let ledger = Arc::new(MemoryLedger::default());
+        let stores = Stores { ledger: ledger.clone(), ..Stores::memory().await };
+        let threads = WorkerThreads::start(NonZeroUsize::new(workers)).expect("the system gives threads");
+        Self::start_in(Some(threads), compile(config), 1, ledger, stores).await
+    }
+
     /// The same with the given stores, whose ledger must also write to `ledger`.
     pub async fn start_with_stores(
+        snapshot: Arc<Snapshot>,
+        seed: u64,
+        ledger: Arc<MemoryLedger>,
+        stores: Stores,
+    ) -> Self {
+        Self::start_in(None, snapshot, seed, ledger, stores).await
+    }
+
+    async fn start_in(
+        threads: Option<WorkerThreads>,
         snapshot: Arc<Snapshot>,
         seed: u64,
         ledger: Arc<MemoryLedger>,
@@ -105,11 +129,18 @@ impl TestGateway {
             .enable_all()
             .build()
             .expect("the system gives threads");
+        let workers = threads.as_ref().map(|threads| threads.workers().clone());
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
-            gateway.serve(listener, None).await;
+            match workers {
+                None => gateway.serve(listener, None).await,
+                Some(workers) => {
+                    let shares = Listener::from(listener).shared_by(workers.runtimes()).expect("descriptors are left");
+                    gateway.serve_by(workers, shares, None).await;
+                }
+            }
         });
-        Self { addr, relay, ledger, lifecycle, telemetry, app, counters, access, runtime: Some(runtime) }
+        Self { addr, relay, ledger, lifecycle, telemetry, app, counters, access, runtime: Some(runtime), threads }
     }
 
     /// Serves another configuration from now on.
@@ -229,6 +260,7 @@ impl Drop for TestGateway {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+        drop(self.threads.take());
         if !std::thread::panicking() {
             assert_eq!(receipts, entered, "every request leaves exactly one receipt");
             assert_eq!(kept, of_keys, "the ledger keeps those of known keys, as the access log does, and no others");
