@@ -238,21 +238,30 @@ fn attempting(c: &mut Criterion) {
     let runtime = Runtime::new().expect("the system has threads");
     let mut group = c.benchmark_group("attempt, over loopback");
     let provider = loopback_provider().expect("loopback has a free port");
-    let networked = upstreams(OpenAiSetup {
-        api: HostProtocol::OpenAi,
-        base_url: format!("http://{provider}/v1"),
-        credentials: vec![Secret::new("sk-bench")],
-        http2: false,
-        finish_reason_optional: true,
-        skip_malformed_frames: false,
-        max_completion_tokens: false,
-        asks_usage: true,
-        fields: FieldSetup::default(),
-    });
+    let with_credential = |credential: &str| {
+        upstreams(OpenAiSetup {
+            api: HostProtocol::OpenAi,
+            base_url: format!("http://{provider}/v1"),
+            credentials: vec![Secret::new(credential)],
+            http2: false,
+            finish_reason_optional: true,
+            skip_malformed_frames: false,
+            max_completion_tokens: false,
+            asks_usage: true,
+            fields: FieldSetup::default(),
+        })
+    };
+    let networked = with_credential("sk-bench");
     let stream = call(KIB, true);
-    group.bench_function("a stream of 50 frames, metered", |b| {
-        b.to_async(&runtime).iter(|| attempt(&networked, &stream));
-    });
+    // A short credential is not looked for in what comes; one with odd letters is, in each of its spellings.
+    for (name, credential) in [
+        ("a stream of 50 frames, metered", "sk-bench"),
+        ("the same, a credential looked for", "sk-bench-0123456789-abcdefghijklmnopqrstuvwxyz"),
+        ("the same, in six spellings", "bench+0123456789/abcdefghijklmnopqrstuvwxyz="),
+    ] {
+        let networked = with_credential(credential);
+        group.bench_function(name, |b| b.to_async(&runtime).iter(|| attempt(&networked, &stream)));
+    }
     for (name, size) in [("1 KiB, spliced", KIB), ("1 MiB, spliced", MIB)] {
         let call = call(size, false);
         group.bench_function(name, |b| b.to_async(&runtime).iter(|| attempt(&networked, &call)));

@@ -28,8 +28,8 @@ impl ListedMembers {
     /// The listed name that `name` is.
     #[inline]
     pub fn find(&self, name: &str) -> Option<&Arc<str>> {
-        let start = self.names.partition_point(|known| known.len() < name.len());
-        self.names[start..].iter().take_while(|known| known.len() == name.len()).find(|known| ***known == *name)
+        let order = |known: &Arc<str>| known.len().cmp(&name.len()).then_with(|| (**known).cmp(name));
+        self.names.binary_search_by(order).ok().map(|index| &self.names[index])
     }
 
     /// All of them.
@@ -92,7 +92,7 @@ impl MemberPrice {
 pub struct BodyRules {
     /// Never sent to it.
     pub denied: Vec<Arc<str>>,
-    /// They change what an answer costs there, by a factor that nobody may know.
+    /// They change what an answer costs there, by a factor that nobody may know, or make it longer than its ceiling.
     pub priced: Vec<Arc<str>>,
 }
 
@@ -101,7 +101,7 @@ pub struct BodyRules {
 pub enum MemberObjection {
     /// Its rules deny a member.
     Denied,
-    /// A member changes the price to one that is not known, and a budget or credit pays.
+    /// With a member an answer may cost more than is known, and a budget or credit pays.
     Unpriced,
 }
 

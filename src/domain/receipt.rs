@@ -202,6 +202,17 @@ pub fn passed_over(all: impl IntoIterator<Item = PassedOverDeployment>) -> Vec<P
 }
 
 impl Receipt {
+    /// How many bytes of memory it takes. Configured names are not counted: it shares them.
+    pub fn size(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let attempts = self.attempts.iter().map(|attempt| size_of_val(attempt) + text(&attempt.provider_request_id));
+        size_of_val(self)
+            + text(&self.asked_model)
+            + attempts.sum::<usize>()
+            + size_of_val(&self.passed_over[..])
+            + size_of_val(&self.charges[..])
+    }
+
     /// The attempts up to the one that answered; all of them where none did.
     pub fn attempts_until_answer(&self) -> &[AttemptRecord] {
         let Some(served) = self.served.as_ref().filter(|_| self.first_token.is_some()) else { return &self.attempts };

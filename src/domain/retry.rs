@@ -111,6 +111,20 @@ impl RetryBudget {
         left
     }
 
+    /// Gives back the latest extra attempt that was taken for `team`: it was not made.
+    pub fn give_back(&mut self, team: TeamId, now: Instant) {
+        let turn = self.turn(now);
+        let live = self.slices.iter_mut().filter(|slice| slice.turn + SLICES > turn);
+        let taken = live.filter_map(|slice| {
+            let own = slice.by_team.iter_mut().find(|(known, counts)| *known == team && counts.extras > 0);
+            Some((slice.turn, &mut slice.all, own?))
+        });
+        if let Some((_, all, (_, own))) = taken.max_by_key(|(turn, ..)| *turn) {
+            all.extras -= 1;
+            own.extras -= 1;
+        }
+    }
+
     fn slice_of(&mut self, now: Instant) -> &mut SliceCounts {
         self.start.get_or_insert(now);
         let turn = self.turn(now);
@@ -208,6 +222,22 @@ mod tests {
         assert_eq!((spent(0), spent(53), spent(60)), (10, 0, 0));
         (0..100).for_each(|_| budget.request(A, start + Duration::from_secs(60)));
         assert_eq!((0..99).filter(|_| budget.spend(A, start + Duration::from_secs(60))).count(), 10);
+    }
+
+    #[test]
+    fn an_attempt_that_was_not_made_is_given_back_to_whoever_took_it() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(3);
+        let mut budget = RetryBudget::new(0);
+        let spent = |budget: &mut RetryBudget, team, now| (0..1_000).filter(|_| budget.spend(team, now)).count();
+        budget.request(A, start);
+        budget.request(B, start);
+        assert_eq!((spent(&mut budget, A, start), spent(&mut budget, B, later)), (50, 50));
+        // Also in another second than it was taken in.
+        budget.give_back(A, later);
+        assert_eq!((spent(&mut budget, B, later), spent(&mut budget, A, later)), (0, 1));
+        (0..80).for_each(|_| budget.give_back(B, later));
+        assert_eq!((spent(&mut budget, A, later), spent(&mut budget, B, later)), (0, 50), "no more than it took");
     }
 
     #[test]

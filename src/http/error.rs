@@ -181,8 +181,8 @@ impl ApiError {
                 "may choose another model, host or credential than this key is meant to use. Leave it out."
             }
             MemberObjection::Unpriced => {
-                "may change the price to one that is not known here, and this key is paid from a budget or credit. \
-                 Leave it out."
+                "may change the price, or how much is written, to what is not known here, and this key is paid from a \
+                 budget or credit. Leave it out."
             }
         };
         Self::invalid("invalid_value", format!("'{}' {message}", echo(member))).at(member.to_owned())

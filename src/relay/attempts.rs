@@ -109,7 +109,7 @@ impl Dispatch<'_> {
                 running[place] = Some(self.sending(attempt));
             } else {
                 // Nothing is lost: what is in flight goes on, and no other attempt is asked for.
-                progress.plan.withdraw(attempt.number);
+                progress.plan.withdraw(attempt.number, health, now);
                 schedule.not_before = self.deadline;
             }
         }

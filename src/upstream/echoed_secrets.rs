@@ -1,8 +1,9 @@
 //! A provider's bytes without the credentials that it was sent: hosts, and proxies before them, repeat a request's
 //! headers in errors and in answers that are meant for tests.
 //!
-//! What is found is masked, also where it is cut between two reads. It is found as it was sent: not encoded, and not
-//! spread over several frames of a stream. It must never delay a byte that cannot be part of a secret.
+//! What is found is masked, also where it is cut between two reads. It is found as it was sent, and as usual encoders of
+//! JSON and of URLs write it; not in base64, not with every letter escaped, and not spread over several frames of a
+//! stream. It must never delay a byte that cannot be part of a secret.
 //!
 //! Start reading in [`SecretFilter::pass`].
 
@@ -17,6 +18,65 @@ use std::sync::Arc;
 /// `no-key-required`, and an answer may hold those.
 const SHORTEST: usize = 16;
 
+/// How an encoder of JSON writes what it does not write as it is.
+struct JsonEscapes {
+    /// With a backslash before it.
+    backslash: &'static str,
+    /// By its number.
+    number: &'static str,
+    /// The digits of the number are capitals.
+    capitals: bool,
+}
+
+const JSON_ENCODERS: [JsonEscapes; 5] = [
+    // Most libraries.
+    JsonEscapes { backslash: "\"\\", number: "", capitals: false },
+    // PHP.
+    JsonEscapes { backslash: "\"\\/", number: "", capitals: false },
+    // Go and Rails: safe inside HTML.
+    JsonEscapes { backslash: "\"\\", number: "<>&", capitals: false },
+    // Gson.
+    JsonEscapes { backslash: "\"\\", number: "<>&='", capitals: false },
+    // .NET.
+    JsonEscapes { backslash: "\\", number: "\"<>&'+`", capitals: true },
+];
+
+impl JsonEscapes {
+    fn write(&self, c: char) -> String {
+        match c {
+            _ if self.backslash.contains(c) => format!("\\{c}"),
+            _ if !self.number.contains(c) => c.to_string(),
+            _ if self.capitals => format!("\\u{:04X}", u32::from(c)),
+            _ => format!("\\u{:04x}", u32::from(c)),
+        }
+    }
+}
+
+/// How a part of a URL is written.
+fn percent_encoded(secret: &str) -> String {
+    let write = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    secret.bytes().map(write).collect()
+}
+
+/// The same with digits that are no capitals.
+fn percent_encoded_small(secret: &str) -> String {
+    let mut parts = percent_encoded(secret);
+    let escapes: Vec<usize> = parts.match_indices('%').map(|(at, _)| at).collect();
+    escapes.iter().for_each(|at| parts[*at..at + 3].make_ascii_lowercase());
+    parts
+}
+
+/// `secret` as it is, and as encoders write it. Most secrets are letters, digits, `-` and `_`, which all of them leave as
+/// they are: only others cost more than one search.
+fn spellings(secret: &str) -> Vec<String> {
+    let in_json = |escapes: &JsonEscapes| secret.chars().map(|c| escapes.write(c)).collect();
+    let in_urls = [percent_encoded(secret), percent_encoded_small(secret)];
+    [secret.to_owned()].into_iter().chain(JSON_ENCODERS.iter().map(in_json)).chain(in_urls).collect()
+}
+
 /// The secrets that one provider is sent.
 pub(super) struct ProviderSecrets(Vec<Finder<'static>>);
 
@@ -29,8 +89,10 @@ impl ProviderSecrets {
         let headers = setup.fields.headers.iter().filter_map(|(_, text)| value(text)).filter(|text| is_random(text));
         let mut texts: Vec<String> = credentials.map(str::to_owned).chain(headers).collect();
         texts.retain(|text| text.len() >= SHORTEST);
+        texts = texts.iter().flat_map(|text| spellings(text)).collect();
         // One that holds another is masked as a whole.
-        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        texts.dedup();
         let finders: Vec<_> = texts.iter().map(|text| Finder::new(text.as_bytes()).into_owned()).collect();
         (!finders.is_empty()).then(|| Arc::new(Self(finders)))
     }
@@ -190,6 +252,27 @@ mod tests {
                 assert!(!shown.contains(one) && !shown.contains(other), "{text} cut at {first}: {shown}");
             }
         }
+    }
+
+    #[test]
+    fn a_secret_is_masked_as_encoders_of_json_and_of_urls_write_it() {
+        const ODD: &str = r#"a+b/c=d&e<f>g"h\i'j-k_l.m~n"#;
+        let secrets = secrets(&[ODD, ONE], &[]).expect("there are some");
+        for written in [
+            serde_json::to_string(ODD).expect("it is text"),
+            r#""a+b\/c=d&e<f>g\"h\\i'j-k_l.m~n""#.to_owned(),
+            r#""a+b/c=d\u0026e\u003cf\u003eg\"h\\i'j-k_l.m~n""#.to_owned(),
+            r#""a+b/c\u003dd\u0026e\u003cf\u003eg\"h\\i\u0027j-k_l.m~n""#.to_owned(),
+            r#""a\u002Bb/c=d\u0026e\u003Cf\u003Eg\u0022h\\i\u0027j-k_l.m~n""#.to_owned(),
+            r#""a%2Bb%2Fc%3Dd%26e%3Cf%3Eg%22h%5Ci%27j-k_l.m~n""#.to_owned(),
+            r#""a%2bb%2fc%3dd%26e%3cf%3eg%22h%5ci%27j-k_l.m~n""#.to_owned(),
+        ] {
+            for cut in 0..=written.len() {
+                let reads = [&written[..cut], &written[cut..]].map(str::as_bytes);
+                assert_eq!(passed(&secrets, &reads), "\"********\"", "{written} cut at {cut}");
+            }
+        }
+        assert_eq!(secrets.0.len(), 9, "one that all write alike is looked for once, the other in eight ways");
     }
 
     #[test]

@@ -97,13 +97,16 @@ async fn members_that_choose_a_host_are_refused_unless_they_are_allowed() {
         (r#""fallbacks":[{"cheap":["dear"]}]"#, "fallbacks"),
         (r#""api_base":"http://127.0.0.1:9""#, "api_base"),
         (r#""ap\u0069_key":"sk-x""#, "api_key"),
+        (r#""lora_path":"own/dear""#, "lora_path"),
+        (r#""kv_transfer_params":{"remote_host":"127.0.0.1"}"#, "kv_transfer_params"),
         (r#""__proto__":{"model":"own/dear"}"#, "__proto__"),
     ];
     for (member, param) in members {
         let message = refused(&gateway, &provider, &TestRequest::chat("cheap").with_member(member), param).await;
         assert!(message.contains("another model, host or credential"), "{message}");
     }
-    let allowed = r#"body_allow = ["models", "Provider", "route", "fallbacks", "api_base", "api_key", "__proto__"]"#;
+    let allowed = r#"body_allow = ["models", "Provider", "route", "fallbacks", "api_base", "api_key", "lora_path",
+        "kv_transfer_params", "__proto__"]"#;
     let gateway = TestGateway::start(&config(&provider, allowed, "")).await;
     for (member, _) in members {
         let answer = TestRequest::chat("cheap").with_member(member).send_to(&gateway).await;
@@ -126,21 +129,38 @@ async fn members_that_change_the_price_are_refused_where_money_applies() {
         (r#""plugins":[{"id":"web"}]"#, "plugins"),
         (r#""data_sources":[{"type":"azure_search"}]"#, "data_sources"),
         (r#""tools":[{"type":"function","function":{"name":"f"}},{"type":"web_search"}]"#, "tools[].type"),
+        (r#""deferred":true"#, "deferred"),
+        (r#""n_predict":-1"#, "n_predict"),
+        (r#""N_Predict":4096"#, "n_predict"),
+        (r#""n_cmpl":8"#, "n_cmpl"),
+        (r#""auto_max_new_tokens":true"#, "auto_max_new_tokens"),
+        (r#""max_new_tokens":4096"#, "max_new_tokens"),
+        (r#""options":{"num_predict":-1}"#, "options"),
+        (r#""generationConfig":{"candidateCount":8}"#, "generationconfig"),
+        (r#""prediction":{"type":"content","content":"long"}"#, "prediction"),
     ];
     let paid = TestGateway::start(&config(&provider, "", &budget(1_000_000_000))).await;
     for (member, param) in members {
         let message = refused(&paid, &provider, &TestRequest::chat("cheap").with_member(member), param).await;
         assert!(message.contains("change the price"), "{message}");
     }
-    let usual =
-        [r#""service_tier":"auto""#, r#""service_tier":"default""#, r#""service_tier":null"#, r#""plugins":[]"#];
+    let usual = [
+        r#""service_tier":"auto""#,
+        r#""service_tier":"default""#,
+        r#""service_tier":null"#,
+        r#""plugins":[]"#,
+        r#""deferred":false"#,
+        r#""n_predict":null"#,
+        r#""min_tokens":5,"ignore_eos":true,"best_of":2"#,
+    ];
     for member in usual {
         let answer = TestRequest::chat("cheap").with_member(member).send_to(&paid).await;
         assert_eq!(answer.status, 200, "{member}: {}", answer.text());
     }
     let free = TestGateway::start(&config(&provider, "", "")).await;
-    let allowing = r#"body_allow = ["service_tier", "web_search_options", "plugins", "data_sources", "tools[].type"]"#;
-    let allowed = TestGateway::start(&config(&provider, allowing, &budget(1_000_000_000))).await;
+    let allowing: Vec<&str> = members.iter().map(|(_, param)| *param).collect();
+    let allowing = format!("body_allow = {allowing:?}");
+    let allowed = TestGateway::start(&config(&provider, &allowing, &budget(1_000_000_000))).await;
     for gateway in [free, allowed] {
         for (member, _) in members {
             let answer = TestRequest::chat("cheap").with_member(member).send_to(&gateway).await;

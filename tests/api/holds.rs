@@ -78,6 +78,20 @@ async fn whatever_a_client_calls_its_ceiling_the_provider_reads_what_is_held() {
     }
 }
 
+/// Servers write, and count, as many choices as `best_of` says, also for chat.
+#[tokio::test]
+async fn every_choice_that_is_written_is_held_for() {
+    let provider = ScriptedProvider::start("p").await;
+    for (members, answers) in [(r#""best_of":20"#, 20), (r#""best_of":2,"n":3"#, 3), (r#""best_of":null"#, 1)] {
+        let request = TestRequest::chat("small").with_member(members);
+        let least = worst_case(&request) + (answers - 1) * CEILING * OUTPUT;
+        let start =
+            async |limit: i64| TestGateway::start(&priced_config(&[("p", &provider)], &budget(limit), "")).await;
+        budget_refusal(&request.send_to(&start(least - 1).await).await);
+        assert_eq!(request.send_to(&start(least).await).await.status, 200, "{members}");
+    }
+}
+
 #[tokio::test]
 async fn where_no_money_is_held_a_body_is_sent_as_it_came() {
     let provider = ScriptedProvider::start("p").await;

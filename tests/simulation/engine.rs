@@ -833,6 +833,10 @@ impl health::HealthSource for CheckedHealth<'_, '_> {
     fn spend_extra(&self, budget: ExtraBudget, now: Instant) -> bool {
         self.mutant.is_some_and(|mutant| mutant.never_counts(budget)) || self.budgets.spend_extra(budget, now)
     }
+
+    fn give_back_extra(&self, budget: ExtraBudget, now: Instant) {
+        self.budgets.give_back_extra(budget, now);
+    }
 }
 
 /// How often a stream that is answered gives a sign.

@@ -99,7 +99,9 @@ impl Simulation<'_> {
                         self.send(request, &mut active_request, attempt, cost, (taken, beside));
                     }
                     None => {
-                        active_request.plan.withdraw(attempt.number);
+                        let budgets = active_request.active.clone();
+                        let budgets = budgets.deployments.view_for(self.payer(request), None);
+                        active_request.plan.withdraw(attempt.number, &budgets, self.instant());
                         active_request.schedule.not_before = active_request.deadline;
                         attempt.permit.abandoned(self.instant());
                     }

@@ -76,32 +76,10 @@ fn serve(stream: TcpStream, billed: &AtomicI64) -> Option<()> {
 }
 
 pub fn config(provider: &Provider) -> String {
-    format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-drain  = "1s"
-[store]
-url = "sqlite:tierway.db"
-[telemetry]
-log = "error"
-[providers.p]
-protocol = "openai"
-base_url = "http://{}/v1"
-[models.m]
-price       = {{ input = "1", output = "2" }}
-context     = 4096
-max_output  = 100
-deployments = [{{ provider = "p" }}]
-[policies.all]
-models = ["m"]
-budget = {{ limit = "0.04", window = "none" }}
-[[keys]]
-name   = "app"
-policy = "all"
-secret = "env:APP_KEY"
-"#,
-        provider.addr
+    crate::process::config(
+        &format!("protocol = \"openai\"\nbase_url = \"http://{}/v1\"", provider.addr),
+        r#"price = { input = "1", output = "2" }"#,
+        r#"budget = { limit = "0.04", window = "none" }"#,
     )
 }
 

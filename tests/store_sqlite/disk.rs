@@ -4,8 +4,8 @@ use crate::receipts::{Doing, Held, Place, append, charged, ids, receipt, still, 
 use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use tierway::store::Ledger;
 use tierway::store::sqlite::SqliteLedger;
+use tierway::store::{Ledger, LedgerStatus};
 
 /// Frames that end a commit in the write-ahead log: an independent count of the commits.
 fn commits(log: &[u8]) -> usize {
@@ -190,6 +190,53 @@ fn a_file_that_is_removed_is_not_written_any_further_nor_is_another_one() {
     assert_eq!(place.ids(), first, "{second:?} and {third:?} are not for this file");
 }
 
+/// The database by itself, as it is found after the process was killed.
+fn ids_without_log(place: &Place) -> Vec<u128> {
+    let other = Place::new();
+    std::fs::copy(place.database(), other.database()).expect("it is copied");
+    other.ids()
+}
+
+/// What is written into a log without a name is seen by nobody else, and lost with the process.
+#[test]
+fn a_log_that_is_removed_is_noticed_while_nothing_is_written_and_loses_nothing() {
+    let place = Place::new();
+    let (ledger, writing) = place.open();
+    let first = append(&ledger, 0..10);
+    until_written(&ledger);
+    assert!(ids_without_log(&place).is_empty(), "they are in the log");
+    std::fs::remove_file(place.folder().join("tierway.db-wal")).expect("it was there");
+    until(&ledger, "the log to be missed", |status| !status.healthy);
+    assert_eq!(ids_without_log(&place), first, "what was in it is in the database");
+    // Nothing more is taken for durable.
+    append(&ledger, 10..20);
+    until(&ledger, "more to wait", |status| status.waiting == 10);
+    drop((ledger, writing));
+    let (again, _writing) = place.open();
+    let third = append(&again, 20..30);
+    until_written(&again);
+    assert_eq!(place.ids(), [first, third].concat());
+}
+
+#[test]
+fn a_log_that_is_replaced_is_not_written_any_further() {
+    let place = Place::new();
+    let (ledger, _writing) = place.open();
+    append(&ledger, 0..10);
+    until_written(&ledger);
+    let log = place.folder().join("tierway.db-wal");
+    let (aside, copy) = (place.folder().join("aside"), place.folder().join("copy"));
+    std::fs::copy(&log, &copy).expect("it is copied");
+    std::fs::rename(&log, &aside).expect("it is moved");
+    std::fs::rename(&copy, &log).expect("it is replaced");
+    append(&ledger, 10..20);
+    until(&ledger, "another log to be noticed", |status| !status.healthy);
+    // With the log that it has opened, it goes on.
+    std::fs::rename(&aside, &log).expect("it is put back");
+    until_written(&ledger);
+    assert_eq!(place.ids().len(), 20);
+}
+
 /// Half a minute of what one core serves.
 const QUEUE_CAPACITY: u64 = 465_000;
 
@@ -209,6 +256,38 @@ fn a_full_queue_drops_and_counts_what_charges_nothing_and_delays_no_request() {
     until(&ledger, "places to be free", |status| status.waiting < QUEUE_CAPACITY);
     ledger.append(&free, None);
     assert_eq!(ledger.status().dropped, 102);
+}
+
+/// What clients and providers may write into a receipt counts by its size.
+#[test]
+fn large_receipts_take_more_places_and_the_queue_is_bounded_in_bytes() {
+    const PLACE: u64 = 1 << 10;
+    assert!(receipt(0).size() as u64 <= PLACE && charged(0).size() as u64 <= PLACE, "{}", charged(0).size());
+    let place = Place::new();
+    let (ledger, _writing) = place.open();
+    let held = Held::writer(ledger.writer());
+    let mut large = receipt(0);
+    large.asked_model = Some("m".repeat(256).into());
+    large.attempts[0].provider_request_id = Some("r".repeat(128).into());
+    large.attempts = vec![large.attempts[0].clone(); 20];
+    let large = Arc::new(large);
+    let size = large.size() as u64;
+    assert!(size > 4 * PLACE, "{size}");
+    (0..QUEUE_CAPACITY).for_each(|_| ledger.append(&large, None));
+    let LedgerStatus { waiting, dropped, .. } = ledger.status();
+    assert!(waiting * size <= QUEUE_CAPACITY * PLACE, "{waiting} of {size} bytes");
+    assert!((waiting + 1) * (size + PLACE) > QUEUE_CAPACITY * PLACE, "{waiting} of {size} bytes");
+    assert_eq!(waiting + dropped, QUEUE_CAPACITY + 1, "what holds the writer waits too");
+    // One that gives way is enough for several that are small.
+    let before = ledger.status().dropped;
+    let rooms: Vec<_> = (0..4).map(|_| ledger.reserve().expect("others give way")).collect();
+    assert!(ledger.status().dropped - before <= 1);
+    // What is written gives all of its places back.
+    let before = ledger.status();
+    drop((rooms, held));
+    until(&ledger, "places to be free", |status| status.waiting < before.waiting);
+    (0..4).for_each(|_| ledger.append(&Arc::new(receipt(1)), None));
+    assert_eq!(ledger.status().dropped, before.dropped);
 }
 
 #[test]

@@ -1,44 +1,15 @@
 //! The lock of the database is of the file, whatever it is called, with the real binary: no second gateway writes it, and
 //! none writes another file than it has locked.
 
-use crate::process::{Client, KEY, PATIENCE, Running, tierway};
+use crate::process::{Client, KEY, PATIENCE, Running, SIMULATED, config, tierway};
 use crate::receipts::Place;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 /// Two cents for each request and next to nothing for its tokens, and a budget that four requests fit.
-const CONFIG: &str = r#"
-[server]
-listen = "127.0.0.1:0"
-drain  = "1s"
-
-[telemetry]
-log = "error"
-
-[providers.sim]
-protocol          = "sim"
-first_token       = "0ms"
-tokens_per_second = 1000000
-
-[models.m]
-price       = { input = "0.10", output = "0.25", request = "0.02" }
-context     = 4096
-max_output  = 100
-deployments = [{ provider = "sim" }]
-
-[tiers.default]
-models = ["m"]
-
-[policies.all]
-tiers  = ["*"]
-budget = { limit = "0.09", window = "month" }
-
-[[keys]]
-name   = "app"
-policy = "all"
-secret = "env:APP_KEY"
-"#;
+const DEAR: &str = r#"price = { input = "0.10", output = "0.25", request = "0.02" }"#;
+const BUDGET: &str = r#"budget = { limit = "0.09", window = "month" }"#;
 
 /// What a second `serve` in `folder` says, and with which code it ends.
 #[track_caller]
@@ -95,7 +66,8 @@ fn served(client: &mut Client) -> (usize, u16) {
 #[test]
 fn a_file_that_replaces_it_is_not_spent_from_twice() {
     let (place, other) = (Place::new(), Place::new());
-    let config = format!("{CONFIG}\n[store]\nurl = \"sqlite:{}\"\n", place.database().display());
+    let config =
+        format!("{}\n[store]\nurl = \"sqlite:{}\"\n", config(SIMULATED, DEAR, BUDGET), place.database().display());
     let first = Running::configured(place.folder(), &config);
     let mut client = Client::connect(first.addr).expect("it listens");
     for _ in 0..2 {

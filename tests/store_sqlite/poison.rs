@@ -1,7 +1,7 @@
 //! Rows and operations that cannot be read or written, with the real binary: a start never fails for one, what it says
 //! counts for nothing, it is named, and everything else goes on.
 
-use crate::process::{Client, Running, tierway};
+use crate::process::{Client, PRICE, Running, SIMULATED, config, tierway};
 use crate::receipts::{Doing, Held, Place, append, until_written};
 use rusqlite::Connection;
 use serde_json::Value;
@@ -78,44 +78,16 @@ async fn grants_that_cannot_be_counted_together_are_not_written() {
     drop(place.open());
 }
 
-/// A key of the file in the team `growth`, and an operator.
-const CONFIG: &str = r#"
-[server]
-listen      = "127.0.0.1:0"
-drain       = "1s"
-admin_token = "env:ADMIN"
-
-[telemetry]
-log = "error"
-
-[providers.sim]
-protocol          = "sim"
-first_token       = "0ms"
-tokens_per_second = 1000000
-
-[models.m]
-price       = { input = "0.10", output = "0.25" }
-context     = 4096
-max_output  = 100
-deployments = [{ provider = "sim" }]
-
-[tiers.default]
-models = ["m"]
-
-[policies.all]
-tiers = ["*"]
-
-[[keys]]
-name   = "app"
-team   = "growth"
-policy = "all"
-secret = "env:APP_KEY"
-"#;
 const ADMIN: &str = "twa_test_admin_token_of_the_store_tests";
+
+/// A key of the file in the team `growth`, and an operator.
+fn with_operator() -> String {
+    config(SIMULATED, PRICE, "").replace("[telemetry]", "admin_token = \"env:ADMIN\"\n\n[telemetry]")
+}
 
 fn serve(folder: &Path) -> Running {
     let mut command = tierway(folder, &["serve"]);
-    std::fs::write(folder.join("tierway.toml"), CONFIG).expect("the folder can be written");
+    std::fs::write(folder.join("tierway.toml"), with_operator()).expect("the folder can be written");
     command.env("ADMIN", ADMIN);
     Running::hearing(command, |line| !line.contains(r#""target":"access""#))
 }
@@ -123,7 +95,7 @@ fn serve(folder: &Path) -> Running {
 /// The secret of a new key called `name`.
 fn new_key(folder: &Path, name: &str, team: &str) -> String {
     let mut command = tierway(folder, &["keys", "create", name, "--policy", "all", "--team", team]);
-    std::fs::write(folder.join("tierway.toml"), CONFIG).expect("the folder can be written");
+    std::fs::write(folder.join("tierway.toml"), with_operator()).expect("the folder can be written");
     let output = command.env("ADMIN", ADMIN).output().expect("the binary starts");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("it is text").trim().to_owned()

@@ -12,8 +12,18 @@ pub const KEY: &str = "tw_test_ledger_key";
 /// How long a test waits for an expected event.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One provider that answers at once, one key; receipts in `tierway.db` beside the file.
-pub const CONFIG: &str = r#"
+/// A provider that answers at once.
+pub const SIMULATED: &str = r#"
+protocol          = "sim"
+first_token       = "0ms"
+tokens_per_second = 1000000"#;
+/// A price in USD for each million tokens.
+pub const PRICE: &str = r#"price = { input = "0.10", output = "0.25" }"#;
+
+/// A provider and a model with these settings; one policy with these, and one key; receipts in `tierway.db` beside the file.
+pub fn config(provider: &str, model: &str, policy: &str) -> String {
+    format!(
+        r#"
 [server]
 listen = "127.0.0.1:0"
 drain  = "1s"
@@ -21,27 +31,30 @@ drain  = "1s"
 [telemetry]
 log = "error"
 
-[providers.sim]
-protocol          = "sim"
-first_token       = "0ms"
-tokens_per_second = 1000000
+[providers.p]
+{provider}
 
 [models.m]
-price       = { input = "0.10", output = "0.25" }
-deployments = [{ provider = "sim" }]
+context     = 4096
+max_output  = 100
+deployments = [{{ provider = "p" }}]
+{model}
 
 [tiers.default]
 models = ["m"]
 
 [policies.all]
 tiers = ["*"]
+{policy}
 
 [[keys]]
 name   = "app"
 team   = "growth"
 policy = "all"
 secret = "env:APP_KEY"
-"#;
+"#
+    )
+}
 
 /// A command of the binary, with `folder` as its place and `config` in it.
 pub fn tierway(folder: &Path, args: &[&str]) -> Command {
@@ -52,7 +65,7 @@ pub fn tierway(folder: &Path, args: &[&str]) -> Command {
 }
 
 fn in_place(command: &mut Command, folder: &Path) {
-    std::fs::write(folder.join("tierway.toml"), CONFIG).expect("the folder can be written");
+    std::fs::write(folder.join("tierway.toml"), config(SIMULATED, PRICE, "")).expect("the folder can be written");
     command.current_dir(folder).env_clear().env("APP_KEY", KEY).env("TIERWAY__TELEMETRY__METRICS", "open");
     command.stdin(Stdio::null());
 }
@@ -88,7 +101,7 @@ impl Running {
 
     /// With files that cannot grow beyond so many KiB, until [`Running::grow`].
     pub fn confined(folder: &Path, kib: u64) -> Self {
-        Self::confined_and_configured(folder, kib, CONFIG)
+        Self::confined_and_configured(folder, kib, &config(SIMULATED, PRICE, ""))
     }
 
     /// The same under another configuration.

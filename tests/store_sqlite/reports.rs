@@ -1,6 +1,6 @@
 //! What `usage`, `explain --request`, `cost` and `migrate` print.
 
-use crate::process::{Client, Running, printed, tierway};
+use crate::process::{Client, PRICE, Running, SIMULATED, config, printed, tierway};
 use crate::receipts::{Place, receipt, until_written};
 use std::path::Path;
 use std::sync::Arc;
@@ -236,9 +236,7 @@ fn budgets_are_shown_as_they_stand() {
     drop(place.open());
     let empty = all_said(place.folder(), &[&["budgets"], &["budgets", "--unaccounted"]]);
     place.look().execute_batch(BUDGETS).expect("it is SQL");
-    let config = crate::process::CONFIG
-        .replace("tiers = [\"*\"]", "tiers = [\"*\"]\ntotal = { budget = { limit = \"9000\" } }")
-        .replace("deployments =", "context = 4096\nmax_output = 100\ndeployments =")
+    let config = config(SIMULATED, PRICE, "total = { budget = { limit = \"9000\" } }")
         .replace("secret = ", "budget = { limit = \"500.00\", window = \"month\" }\nsecret = ");
     let config = format!("{config}\n[teams.growth]\nbudget = {{ limit = \"2000\" }}\n");
     std::fs::write(place.folder().join("budgets.toml"), config).expect("the folder can be written");

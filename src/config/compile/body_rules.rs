@@ -1,5 +1,5 @@
-//! Which members of a body a provider may not be sent, and which change its price: the defaults for the kind of its
-//! host, and what its section says.
+//! Which members of a body a provider may not be sent, and which change what its answer costs: the defaults for the kind
+//! of its host, and what its section says.
 //!
 //! Start reading in [`body_rules`].
 
@@ -17,7 +17,11 @@ const ANY_OTHER: &str = "__proto__";
 
 /// By these, hosts that pass requests on (other gateways, markets of models) choose the model, the host or the
 /// credential: no key's policy and no budget would count.
-const CHOOSE_A_HOST: [&str; 41] = [
+const CHOOSE_A_HOST: [&str; 50] = [
+    // LoRAX: the adapter that is loaded from a hub.
+    "adapter_id",
+    // MLX: the path of an adapter, and a model that is loaded beside this one.
+    "adapters",
     "api_base",
     "api_key",
     "api_type",
@@ -34,6 +38,9 @@ const CHOOSE_A_HOST: [&str; 41] = [
     "aws_web_identity_token",
     "azure_ad_token",
     "base_url",
+    // SGLang: the server from which the prefilled part of an answer is fetched.
+    "bootstrap_host",
+    "bootstrap_port",
     "client_secret",
     "content_policy_fallbacks",
     "context_window_fallback_dict",
@@ -41,10 +48,18 @@ const CHOOSE_A_HOST: [&str; 41] = [
     "custom_llm_provider",
     "default_fallbacks",
     "deployment_id",
+    // TensorRT-LLM: as `bootstrap_host`.
+    "disaggregated_params",
+    "draft_model",
     "endpoint",
     "extra_headers",
     "fallback",
     "fallbacks",
+    // vLLM: as `bootstrap_host`.
+    "kv_transfer_params",
+    // SGLang and TensorRT-LLM: the adapter that answers.
+    "lora_path",
+    "lora_request",
     "model_list",
     "models",
     "organization",
@@ -62,24 +77,36 @@ const CHOOSE_A_HOST: [&str; 41] = [
 ];
 
 /// These change what an answer costs, by a factor or by the search, the file or the conversation that is added to it.
-const CHANGE_THE_PRICE: [&str; 21] = [
+const CHANGE_THE_PRICE: [&str; 27] = [
     "cached_content",
+    // Groq: the models and tools that answer together.
+    "compound_custom",
     "container",
     "context_management",
     "conversation",
     "conversation_id",
     "data_sources",
+    // Azure's first name of `data_sources`.
+    "datasources",
+    // xAI: the answer is fetched later, from the host itself: what it cost is not seen.
+    "deferred",
     "enable_search",
+    // Azure: what else looks at an image.
+    "enhancements",
     "extra_body",
     "file_ids",
     "inference_geo",
     "mcp_servers",
     "plugins",
     "previous_response_id",
+    // Together: another model reads the input and the answer.
+    "safety_model",
     "search_options",
     "search_parameters",
     "search_type",
     "service_tier",
+    // SGLang: as `conversation`.
+    "session_params",
     "speed",
     "tools[].type",
     "web_search",
@@ -89,6 +116,43 @@ const CHANGE_THE_PRICE: [&str; 21] = [
 /// By these, Anthropic's API answers with another model than was asked for, or goes on with what is kept under an id at
 /// the account that all keys share.
 const BEYOND_THE_KEY: [&str; 3] = ["container", "fallbacks", "thread"];
+
+/// By these, some host writes more or longer answers than `max_tokens`, `max_completion_tokens`, `n` and `best_of` say,
+/// which is what is held for. What stays below the ceiling is not here: `min_tokens` and `ignore_eos` (vLLM, SGLang)
+/// lengthen an answer up to it, `use_beam_search` (vLLM, OpenVINO) follows `n` or `best_of`, and `n_probs` (llama.cpp)
+/// and `prompt_logprobs` (vLLM) add no tokens.
+const WRITE_MORE: [&str; 19] = [
+    // text-generation-webui: all that the context leaves, whatever `max_tokens` says.
+    "auto_max_new_tokens",
+    // Gemini's names of `n`, which gateways pass on.
+    "candidate_count",
+    "candidatecount",
+    // Transformers' and Gemini's objects with a ceiling and a number of answers of their own.
+    "generation_config",
+    "generationconfig",
+    // Names of the ceiling: of KoboldCpp and TabbyAPI, of Hugging Face's servers, of Gemini and OpenAI's Responses.
+    "max_length",
+    "max_new_tokens",
+    "max_output_tokens",
+    "maxoutputtokens",
+    // llama.cpp: go before `n` and `max_tokens`.
+    "n_cmpl",
+    "n_predict",
+    // Ollama's ceiling, which gateways pass on by itself or inside `options`.
+    "num_predict",
+    "options",
+    // Cohere's and Hugging Face's names of `n`.
+    "num_generations",
+    "num_return_sequences",
+    // NVIDIA's NIM and Dynamo: an object of further settings.
+    "nvext",
+    // Hugging Face's object of all settings.
+    "parameters",
+    // OpenAI, Azure, Fireworks: predicted tokens that are not in the answer are paid for like those that are.
+    "prediction",
+    // SGLang's object of all settings.
+    "sampling_params",
+];
 
 /// The rules of `provider`. A simulated one knows no other member than the gateway.
 pub(super) fn body_rules(provider: &ProviderSection, catalogue: &PriceCatalogue) -> BodyRules {
@@ -106,7 +170,7 @@ pub(super) fn body_rules(provider: &ProviderSection, catalogue: &PriceCatalogue)
         let names = list.iter().map(|name| Arc::from(*name));
         names.filter(|name| !allowed.contains(name) && !denied.contains(name)).collect()
     };
-    let priced = defaults(&CHANGE_THE_PRICE);
+    let priced = [defaults(&CHANGE_THE_PRICE), defaults(&WRITE_MORE)].concat();
     let mut all_denied = if passes_on { defaults(&CHOOSE_A_HOST) } else { Vec::new() };
     all_denied.extend(defaults(&[ANY_OTHER]));
     let is_anthropic = provider.common.protocol.as_ref().is_some_and(|one| one.value == ProtocolName::Anthropic);

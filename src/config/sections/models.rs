@@ -51,7 +51,8 @@ section! {
         name: Option<Setting<Name>> = optional(),
         /// Dedicated capacity is reached only as "Pro/MODEL".
         capacity: Setting<Capacity> = or(Capacity::Shared),
-        /// How many requests it may carry at once; full is passed over.
+        /// How many requests it may carry at once; full is passed over. Teams with their share leave those that found it
+        /// full a place.
         max_concurrent: Option<Setting<NonZeroU32>> = optional(),
         /// What it costs, in USD, or what it costs from which day on; a deployment's own takes the place of the
         /// model's.

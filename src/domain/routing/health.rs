@@ -23,6 +23,8 @@ pub trait HealthSource {
     fn has_extra(&self, budget: ExtraBudget, now: Instant) -> bool;
     /// Takes one extra attempt from a budget, if one is left; returns whether it was.
     fn spend_extra(&self, budget: ExtraBudget, now: Instant) -> bool;
+    /// Gives one back that was taken and not made.
+    fn give_back_extra(&self, budget: ExtraBudget, now: Instant);
 }
 
 /// The budgets that extra attempts are paid from, each a share of the traffic.

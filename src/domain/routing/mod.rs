@@ -8,6 +8,7 @@
 
 pub mod builder;
 mod choice;
+mod claims;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;

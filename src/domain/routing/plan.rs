@@ -162,6 +162,10 @@ struct TrackedAttempt {
     failure: Option<Failure>,
     /// After a throttle: when its deployment may be asked again, if its provider said so.
     asked_until: Option<Instant>,
+    /// What it was paid from.
+    paid: Option<ExtraBudget>,
+    /// It is a further trial, and was paid from the budget of those too.
+    further_trial: bool,
 }
 
 /// Where the next attempt goes, and what it needs.
@@ -279,10 +283,12 @@ impl RoutePlan {
         self.candidate_models.first().is_some_and(|first| first.model == model)
     }
 
-    /// Withdraws the latest attempt: it was not sent.
-    pub fn withdraw(&mut self, number: u32) {
+    /// Withdraws the latest attempt: it was not sent, and what it was paid from gets it back.
+    pub fn withdraw<B: HealthSource>(&mut self, number: u32, health: &B, now: Instant) {
         debug_assert_eq!(number, self.attempts(), "only the latest attempt can be withdrawn");
-        self.tried.truncate(number as usize - 1);
+        let Some(withdrawn) = self.tried.pop() else { return };
+        let trial = withdrawn.further_trial.then_some(ExtraBudget::Trial);
+        withdrawn.paid.into_iter().chain(trial).for_each(|budget| health.give_back_extra(budget, now));
     }
 
     /// Records how attempt `number` failed, and returns what that says.
@@ -375,6 +381,8 @@ impl RoutePlan {
             region,
             failure: None,
             asked_until: None,
+            paid: budget,
+            further_trial: false,
         });
         self.retry_same = None;
         let tier = self.candidate_models[choice.model_index].tier;
@@ -451,8 +459,8 @@ impl RoutePlan {
         let taken = left.find_map(|(_, candidate)| {
             self.take(table, health, ChosenCandidate { candidate, kind: PermitKind::Trial, budget }, now)
         })?;
-        if is_further {
-            health.spend_extra(ExtraBudget::Trial, now);
+        if let Some(trial) = self.tried.last_mut().filter(|_| is_further) {
+            trial.further_trial = health.spend_extra(ExtraBudget::Trial, now);
         }
         Some(taken)
     }
@@ -640,6 +648,7 @@ mod tests {
         /// Deployments that another request takes between view and take.
         taken_by_others: RefCell<Vec<DeploymentId>>,
         retries: Cell<u32>,
+        given_back: RefCell<Vec<ExtraBudget>>,
     }
 
     impl HealthSource for FakeHealth {
@@ -682,6 +691,10 @@ mod tests {
                 self.retries.set(self.retries.get().saturating_sub(1));
             }
             had
+        }
+
+        fn give_back_extra(&self, budget: ExtraBudget, _: Instant) {
+            self.given_back.borrow_mut().push(budget);
         }
     }
 
@@ -731,6 +744,7 @@ mod tests {
                     views: RefCell::new(vec![well; table.deployments.len()]),
                     taken_by_others: RefCell::default(),
                     retries: Cell::new(100),
+                    given_back: RefCell::default(),
                 },
                 model: "a",
                 deadline: now + table.settings.total,
@@ -1245,7 +1259,26 @@ mod tests {
         let now = scenario.now;
         let scenario = scenario.view("asia/b", |view| view.trial_at = now);
         assert_eq!(beside(&scenario, &mut started(&scenario), BesideReason::Hedge), None);
-        assert_eq!(beside(&scenario, &mut started(&scenario), BesideReason::Rescue).as_deref(), Some("asia/b"));
+        let mut plan = started(&scenario);
+        assert_eq!(beside(&scenario, &mut plan, BesideReason::Rescue).as_deref(), Some("asia/b"));
+        // One that is not sent costs nothing, whatever it was paid from.
+        plan.withdraw(2, &scenario.health, scenario.now);
+        assert_eq!(
+            (plan.attempts(), scenario.health.given_back.take()),
+            (1, vec![ExtraBudget::Retry, ExtraBudget::Trial])
+        );
+        for (why, budget) in
+            [(BesideReason::ShareOfTime, ExtraBudget::Retry), (BesideReason::Hedge, ExtraBudget::Hedge)]
+        {
+            let scenario = Scenario::new();
+            let mut plan = started(&scenario);
+            assert_eq!(beside(&scenario, &mut plan, why).as_deref(), Some("eu/a"));
+            plan.withdraw(2, &scenario.health, scenario.now);
+            assert_eq!(scenario.health.given_back.take(), [budget], "{why:?}");
+        }
+        let scenario = Scenario::new();
+        started(&scenario).withdraw(1, &scenario.health, scenario.now);
+        assert_eq!(scenario.health.given_back.take(), [], "the first one is free");
     }
 
     #[test]

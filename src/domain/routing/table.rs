@@ -232,7 +232,8 @@ pub struct Deployment {
     pub capacity: Capacity,
     /// Its weight among the model's deployments.
     pub weight: u32,
-    /// How many requests may be in flight at it; when full, it is not chosen. `None` is no limit.
+    /// How many requests may be in flight at it; when full, it is not chosen, and teams that found it full come before those
+    /// with a share of it. `None` is no limit.
     pub max_concurrent: Option<u32>,
     /// The most output tokens, per choice, that its host writes by itself, where the price catalogue knows.
     pub max_output: Option<u64>,

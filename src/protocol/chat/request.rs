@@ -24,7 +24,7 @@ use content::{ContentReader, media_of_inputs};
 const MAX_CHOICES: u64 = 128;
 
 /// The members that are read of a body, by endpoint.
-const OF_CHAT: [&str; 11] = [
+const OF_CHAT: [&str; 12] = [
     "model",
     "messages",
     "tools",
@@ -32,6 +32,8 @@ const OF_CHAT: [&str; 11] = [
     "stream",
     "stream_options",
     "n",
+    // Of vLLM, OpenVINO and TensorRT-LLM: OpenAI has it for completions alone.
+    "best_of",
     "max_tokens",
     "max_completion_tokens",
     "functions",
@@ -79,8 +81,8 @@ fn chat(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<RequestMetad
         Some(TOOLS) => given.tools(scanner),
         _ => given.member(name, scanner),
     })?;
-    let [model, messages, tools, user, stream, stream_options, n, max_tokens, max_completion_tokens, functions, format] =
-        found;
+    let [model, messages, tools, user, stream, stream_options, n, best_of, rest @ ..] = found;
+    let [max_tokens, max_completion_tokens, functions, format] = rest;
     let stream = stream.boolean()?;
     messages.list()?;
     let contents = contents.end()?;
@@ -92,6 +94,7 @@ fn chat(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<RequestMetad
         choices: choices(&n)?,
         features: features(place, &tools, &functions, &format, contents.images)?,
         cost_facts: CostFacts {
+            candidates: candidates(&best_of)?,
             media: contents.media,
             ..cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], contents.elsewhere)?
         },
@@ -116,7 +119,7 @@ fn completions(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<Reque
         choices: choices(&n)?,
         inputs: inputs(&prompt)?,
         cost_facts: CostFacts {
-            candidates: best_of.whole_number()?.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+            candidates: candidates(&best_of)?,
             ..cost_facts(place, [Some(&max_tokens), None], contents.elsewhere)?
         },
         ..basics(&model, Some(&user))?
@@ -162,6 +165,11 @@ fn choices(n: &BodyField<'_>) -> Result<u32, BodyProblem> {
         Some(n @ 1..=MAX_CHOICES) => Ok(n as u32),
         Some(_) => Err(n.bad(&format!("must be from 1 to {MAX_CHOICES}"))),
     }
+}
+
+/// How many choices are written to give the client the best of them.
+fn candidates(best_of: &BodyField<'_>) -> Result<u32, BodyProblem> {
+    Ok(best_of.whole_number()?.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)))
 }
 
 /// How many prompts or inputs: a text is one, a list of token numbers is one, any other list has
@@ -223,6 +231,8 @@ mod tests {
         found_members.extend(metadata.ask_usage.is_some().then(|| "ask".to_owned()));
         found_members.extend(metadata.max_output.map(|tokens| format!("max={tokens}")));
         found_members.extend((metadata.choices != 1).then(|| format!("choices={}", metadata.choices)));
+        let candidates = metadata.cost_facts.candidates;
+        found_members.extend((candidates != 0).then(|| format!("candidates={candidates}")));
         found_members.extend((metadata.inputs != 1).then(|| format!("inputs={}", metadata.inputs)));
         found_members.extend(metadata.user.map(|user| format!("user={user}")));
         found_members
@@ -248,6 +258,8 @@ mod tests {
         check(r#""max_tokens":100.0,"max_completion_tokens":2e2,"n":2.0,"stream":null"#, "max=200 choices=2");
         check(r#""n":2,"user":"\u00e9""#, "choices=2 user=\u{e9}");
         check(r#""n":128,"user":"""#, "choices=128");
+        check(r#""best_of":20,"n":2"#, "choices=2 candidates=20");
+        check(r#""best_of":null"#, "");
         check(r#""prompt":7,"input":7"#, "");
         check(r#""seed":1e999,"stop":{"a":[-0.0,1E5]}"#, "");
     }
@@ -279,6 +291,7 @@ mod tests {
         prompts(r#""prompt":["a","b","c"]"#, "inputs=3");
         prompts(r#""prompt":[ 1, 2]"#, "");
         prompts(r#""prompt":[[1,2],[3]]"#, "inputs=2");
+        prompts(r#""prompt":"a","best_of":7"#, "candidates=7");
         prompts(r#""prompt":[],"tools":1,"max_completion_tokens":"x""#, "");
         let inputs = |members, expected| check(Endpoint::Embeddings, members, expected);
         inputs(r#""input":"a""#, "");
@@ -315,7 +328,7 @@ mod tests {
         chat(r#""stream_options":{"include_usage":1}"#, include_usage, "must be true or false");
         chat(r#""stream_options":{"include_usage":true,"include_usage":false}"#, include_usage, "is given twice");
         for bad in ["-1", "1.5", "1e-2", "\"5\"", "[]", "100000000000000000000", "1e999"] {
-            for param in ["max_tokens", "max_completion_tokens", "n"] {
+            for param in ["max_tokens", "max_completion_tokens", "n", "best_of"] {
                 chat(&format!("\"{param}\":{bad}"), param, "must be a whole number, zero or more");
             }
         }

@@ -73,7 +73,7 @@ impl TeamHealthView<'_> {
         if health.gauge.is_silent(member.silence, now) {
             return Some((PassedOverReason::Silent, None));
         }
-        health.is_full(member).then_some((PassedOverReason::Full, None))
+        health.is_full(member, self.team, now).then_some((PassedOverReason::Full, None))
     }
 
     fn member(&self, deployment: DeploymentId) -> &SetMember {
@@ -100,7 +100,7 @@ impl HealthSource for TeamHealthView<'_> {
         let silent = health.gauge.is_silent(member.silence, now);
         HealthView {
             availability: health.breakers.availability(self.team, now).stricter(rests),
-            full: health.is_full(member),
+            full: health.is_full(member, self.team, now),
             silent,
             may_ask: silent && health.gauge.may_ask(self.team, now),
             asked_last: credentials.asked_last,
@@ -164,11 +164,17 @@ impl HealthSource for TeamHealthView<'_> {
     fn spend_extra(&self, budget: ExtraBudget, now: Instant) -> bool {
         self.budget(budget).is_some_and(|budget| budget.lock().spend(self.team, now))
     }
+
+    fn give_back_extra(&self, budget: ExtraBudget, now: Instant) {
+        if let Some(budget) = self.budget(budget) {
+            budget.lock().give_back(self.team, now);
+        }
+    }
 }
 
 impl DeploymentHealth {
-    fn is_full(&self, member: &SetMember) -> bool {
-        member.max_concurrent.is_some_and(|most| self.gauge.in_flight() >= most)
+    fn is_full(&mut self, member: &SetMember, team: TeamId, now: Instant) -> bool {
+        member.max_concurrent.is_some_and(|most| self.gauge.is_full(team, most, now))
     }
 
     fn trial_at(&self, now: Instant) -> Instant {
@@ -183,7 +189,7 @@ impl DeploymentHealth {
         kind: PermitKind,
         now: Instant,
     ) -> Option<(TeamBreakerPermit, bool)> {
-        if self.is_full(member) {
+        if self.is_full(member, team, now) {
             return None;
         }
         let silent = self.gauge.is_silent(member.silence, now);

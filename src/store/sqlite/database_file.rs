@@ -1,13 +1,15 @@
 //! The database as the writer thread uses it: one commit at a time, and a new connection after a failure.
 //!
 //! It never creates a file, and never writes another one than it has locked: if that is gone it waits, because the file
-//! may come back with its contents; what was put in its place has other balances. It never assumes that a failed commit was lost: a commit whose sync failed may still be in the file later. So each
+//! may come back with its contents; what was put in its place has other balances. Nor does it write on into a write-ahead
+//! log that was removed or replaced: no other process would see it, and it would be gone with this one. It never assumes
+//! that a failed commit was lost: a commit whose sync failed may still be in the file later. So each
 //! commit has a number there (`user_version`), and one that is found is not repeated. While a process and its
 //! successor both write, each counts its own commits, in a part of that number.
 //!
 //! Start reading in [`DatabaseFile::commit`].
 
-use super::open::{StoreLock, WRITERS, existing};
+use super::open::{FileId, StoreLock, WRITERS, existing, file_at, log_path};
 use super::operation::QueuedOperation;
 use super::{budget_row, receipt_row};
 use crate::domain::receipt::Receipt;
@@ -25,7 +27,10 @@ const NUMBER_MASK: u32 = (1 << NUMBER_BITS) - 1;
 /// The database at a path, connected or not.
 pub(super) struct DatabaseFile {
     path: PathBuf,
+    log_path: PathBuf,
     connection: Option<Connection>,
+    /// The write-ahead log that the connection writes to; `None` until it is known.
+    log: Option<FileId>,
     /// Indexes of operations that were left out of the last commit.
     left_out: Vec<usize>,
     /// The number of the last attempted commit, if it is unknown whether it is in the file.
@@ -37,8 +42,9 @@ pub(super) struct DatabaseFile {
 impl DatabaseFile {
     /// Connects to the database at `path`, whose lock is `lock`.
     pub(super) fn open(path: &Path, lock: Arc<StoreLock>) -> rusqlite::Result<Self> {
-        let connection = Some(existing(path)?);
-        Ok(Self { path: path.to_owned(), connection, left_out: Vec::new(), doubtful: None, lock })
+        let (connection, log_path) = (Some(existing(path)?), log_path(path));
+        let log = file_at(&log_path);
+        Ok(Self { path: path.to_owned(), log_path, connection, log, left_out: Vec::new(), doubtful: None, lock })
     }
 
     /// Whether the operation at this index was left out of the last commit.
@@ -54,35 +60,66 @@ impl DatabaseFile {
     /// Commits `batch`, or nothing of it. After a failure the caller must pass the same batch again.
     pub(super) fn commit(&mut self, batch: &[QueuedOperation]) -> rusqlite::Result<()> {
         let done = self.commit_if_there(batch);
-        // A full disk leaves a connection usable; after any other error only a new one is known to be.
-        if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull)) {
-            self.connection = None;
+        // A full disk leaves a connection usable; after any other error only a new one is known to be. While a file is not
+        // there the connection is all that is left of it.
+        if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull))
+            && self.check().is_ok()
+        {
+            // Its log goes with it, if it is the last one.
+            (self.connection, self.log) = (None, None);
         }
         done
     }
 
     fn commit_if_there(&mut self, batch: &[QueuedOperation]) -> rusqlite::Result<()> {
-        self.is_there()?;
+        self.check()?;
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(existing(&self.path)?),
         };
         transact(connection, batch, self.lock.writer(), &mut self.left_out, &mut self.doubtful)?;
         // A lease from a file that was replaced meanwhile must not be spent: the other file does not know of it.
-        self.is_there()?;
+        self.check()?;
+        self.log = self.log.or_else(|| file_at(&self.log_path));
         self.doubtful = None;
         Ok(())
     }
 
-    /// An error unless the file at the path is the one that is locked.
-    fn is_there(&self) -> rusqlite::Result<()> {
-        if self.lock.is_for(&self.path) {
-            return Ok(());
+    /// An error unless the files at their paths are those that this process writes: the database that is locked, and
+    /// the write-ahead log that the connection has opened. A log that was removed is first written to the database.
+    pub(super) fn check(&mut self) -> rusqlite::Result<()> {
+        if !self.lock.is_for(&self.path) {
+            return Err(gone(
+                "the file is not the one that this process has locked: it was removed or replaced. Put it back, or \
+                 restart the gateway",
+            ));
         }
-        let gone = "the file is not the one that this process has locked: it was removed or replaced. Put it back, or \
-                    restart the gateway";
-        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(gone.to_owned())))
+        let Some((log, connection)) = self.log.zip(self.connection.as_ref()) else { return Ok(()) };
+        match file_at(&self.log_path) {
+            Some(found) if found == log => Ok(()),
+            Some(_) => Err(gone(
+                "its write-ahead log was replaced while the gateway was running. Put back what was there, or restart \
+                 the gateway",
+            )),
+            // Nobody else has begun a log since: what is in the removed one belongs in the database.
+            None => {
+                let busy = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, i64>(0));
+                Err(gone(match busy {
+                    Ok(0) => {
+                        "its write-ahead log was removed while the gateway was running; what was in it has been \
+                         written to the database. Restart the gateway"
+                    }
+                    _ => {
+                        "its write-ahead log was removed while the gateway was running, and what is in it cannot be saved"
+                    }
+                }))
+            }
+        }
     }
+}
+
+fn gone(what: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(what.to_owned()))
 }
 
 fn transact(

@@ -185,15 +185,35 @@ impl StoreLock {
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
-    let identity = |file: Metadata| (file.dev(), file.ino());
-    file.metadata().is_ok_and(|file| path.metadata().is_ok_and(|found| identity(found) == identity(file)))
+    file.metadata().is_ok_and(|file| file_at(path) == Some(identity(&file)))
+}
+
+/// A file by device and number, whatever it is called.
+pub(super) type FileId = (u64, u64);
+
+fn identity(file: &Metadata) -> FileId {
+    (file.dev(), file.ino())
+}
+
+/// Which file is at `path`.
+pub(super) fn file_at(path: &Path) -> Option<FileId> {
+    path.metadata().ok().map(|file| identity(&file))
 }
 
 fn lock_path(path: &Path) -> PathBuf {
-    // As SQLite does with the log: beside the file, and not beside a symbolic link to it.
-    let mut lock_path = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
-    lock_path.push(".lock");
-    PathBuf::from(lock_path)
+    beside(path, ".lock")
+}
+
+/// Where SQLite has the write-ahead log of the database at `path`.
+pub(super) fn log_path(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+/// The file whose name has `suffix` besides: beside the database, and not beside a symbolic link to it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Whether a process holds the lock of the database at `path`.

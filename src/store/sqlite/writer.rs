@@ -24,14 +24,19 @@ use std::time::Duration;
 pub(super) const BATCH: usize = 256;
 /// The requests that a gateway ends in a second, as measured on one core: `docs/performance.md`.
 const MEASURED_RATE: usize = 15_500;
-/// The capacity of the queue: half a minute of a gateway at that rate whose disk cannot be written.
+/// The capacity of the queue: half a minute of a gateway at that rate whose disk cannot be written. An operation takes one
+/// place, and a receipt as many as it has [`PLACE_BYTES`]: one, unless its client and providers made it large.
 pub(super) const QUEUE_CAPACITY: usize = 30 * MEASURED_RATE;
+/// What one place holds: with all of them taken the queue has 476 MB.
+const PLACE_BYTES: usize = 1 << 10;
 /// How long operations are collected if none is urgent: the disk is synced at most 200 times per second.
 const COLLECT: Duration = Duration::from_millis(5);
 /// The first pause after a failed commit; each further one is twice as long.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// The longest pause between retries.
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
+/// How often the files are looked at while nothing is written to them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long shutdown waits for queued operations.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The least time between two log messages about dropped receipts.
@@ -65,6 +70,8 @@ struct WriteQueue {
     uncharged: VecDeque<Arc<Receipt>>,
     /// Operations taken by the thread and not committed yet.
     in_commit: usize,
+    /// The places of everything that waits or is in the commit.
+    places: usize,
     /// The thread waits for the first operation, and must be woken for it.
     idle: bool,
     /// Somebody waits for one of the queued operations.
@@ -108,18 +115,19 @@ impl Writer {
 
     /// Queues a receipt; drops it if the queue is full, unless it has `room` and charges an account.
     pub(super) fn push(&self, receipt: Arc<Receipt>, room: Option<ReceiptRoom>) {
-        let charges = !receipt.charges.is_empty();
+        let (charges, places) = (!receipt.charges.is_empty(), places_of(&receipt));
         // What is reserved counts as queued, so it is given back before an uncharged receipt asks for a place.
         let room = room.filter(|_| charges);
         let mut queue = self.0.queue();
         let has_place = match charges {
             true => room.is_some() || self.0.make_place(&mut queue),
-            false => !self.0.is_full(&queue),
+            false => self.0.has_room(&queue, places),
         };
         if !has_place {
             drop(queue);
             return self.0.count_drop();
         }
+        queue.places += places;
         if charges {
             queue.waiting.push_back(QueuedOperation::Receipt(receipt));
         } else {
@@ -138,6 +146,7 @@ impl Writer {
             return Err(operation);
         }
         queue.waiting.push_back(QueuedOperation::Operation(operation));
+        queue.places += 1;
         queue.urgent = true;
         queue.idle = false;
         drop(queue);
@@ -193,20 +202,19 @@ impl WriterShared {
         self.queue.lock()
     }
 
-    fn is_full(&self, queue: &WriteQueue) -> bool {
-        queue.len() + queue.in_commit + self.reserved.load(Ordering::Relaxed) >= QUEUE_CAPACITY
+    /// Whether so many places are free.
+    fn has_room(&self, queue: &WriteQueue, places: usize) -> bool {
+        queue.places + self.reserved.load(Ordering::Relaxed) + places <= QUEUE_CAPACITY
     }
 
     /// Makes place for what must not be lost; a receipt that charges no account gives way to it. `false` if it cannot.
     fn make_place(&self, queue: &mut WriteQueue) -> bool {
-        if !self.is_full(queue) {
-            return true;
-        }
-        let gives_way = queue.uncharged.pop_back().is_some();
-        if gives_way {
+        while !self.has_room(queue, 1) {
+            let Some(gives_way) = queue.uncharged.pop_back() else { return false };
+            queue.places -= places_of(&gives_way);
             self.count_drop();
         }
-        gives_way
+        true
     }
 
     fn count_drop(&self) {
@@ -242,6 +250,19 @@ impl WriteQueue {
     }
 }
 
+impl QueuedOperation {
+    fn places(&self) -> usize {
+        match self {
+            Self::Receipt(receipt) => places_of(receipt),
+            Self::Operation(_) => 1,
+        }
+    }
+}
+
+fn places_of(receipt: &Receipt) -> usize {
+    receipt.size().div_ceil(PLACE_BYTES)
+}
+
 /// The state of the writer thread.
 struct WriterThread {
     shared: Arc<WriterShared>,
@@ -257,10 +278,15 @@ impl WriterThread {
         let mut thread = self;
         let mut batch = Vec::with_capacity(BATCH);
         while thread.take(&mut batch) {
-            if !batch.is_empty() && !thread.commit(&batch) {
+            if batch.is_empty() {
+                let found = thread.database.check();
+                thread.report(&found);
+            } else if !thread.commit(&batch) {
                 return;
             }
+            let mut places = 0;
             for (at, work) in batch.drain(..).enumerate() {
+                places += work.places();
                 match (work, thread.database.left_out(at)) {
                     (QueuedOperation::Operation(operation), false) => operation.committed(),
                     (QueuedOperation::Receipt(_), true) => {
@@ -269,22 +295,22 @@ impl WriterThread {
                     _ => {}
                 }
             }
-            thread.shared.queue().in_commit = 0;
+            let mut queue = thread.shared.queue();
+            queue.in_commit = 0;
+            queue.places -= places;
+            drop(queue);
             thread.delete_expired();
         }
     }
 
-    /// Waits for an operation, collects more, and takes those of one commit; takes nothing if only expired receipts
-    /// are due to be deleted. `false` at the end.
+    /// Waits for an operation, collects more, and takes those of one commit; takes nothing if only the files are to be
+    /// looked at, or expired receipts to be deleted. `false` at the end.
     fn take(&self, batch: &mut Vec<QueuedOperation>) -> bool {
         let (shared, mut queue) = (&self.shared, self.shared.queue());
         let until_deletion = self.retention.as_ref().map(|retention| retention.pause((shared.unix_ms)()));
+        let pause = until_deletion.map_or(LOOK_EVERY, |until| until.min(LOOK_EVERY));
         while queue.len() == 0 && !queue.closing {
             queue.idle = true;
-            let Some(pause) = until_deletion else {
-                shared.changed.wait(&mut queue);
-                continue;
-            };
             let waited = shared.changed.wait_for(&mut queue, pause);
             if waited.timed_out() && queue.len() == 0 {
                 queue.idle = false;
@@ -303,20 +329,28 @@ impl WriterThread {
         let mut pause = FIRST_RETRY;
         loop {
             let last_try = self.shared.queue().closing;
-            let Err(error) = self.database.commit(batch) else {
-                if !self.shared.healthy.swap(true, Ordering::Relaxed) {
-                    tracing::info!("the store can be written again");
-                }
+            let done = self.database.commit(batch);
+            self.report(&done);
+            if done.is_ok() {
                 return true;
-            };
-            if self.shared.healthy.swap(false, Ordering::Relaxed) {
-                tracing::error!(%error, "the store cannot be written; it is tried again until it can");
             }
             if last_try {
                 return false;
             }
             self.shared.changed.wait_while_for(&mut self.shared.queue(), |queue| !queue.closing, pause);
             pause = (pause * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    /// Says whether the store can be written, where that has changed.
+    fn report(&self, done: &rusqlite::Result<()>) {
+        let was_healthy = self.shared.healthy.swap(done.is_ok(), Ordering::Relaxed);
+        match done {
+            Ok(()) if !was_healthy => tracing::info!("the store can be written again"),
+            Err(error) if was_healthy => {
+                tracing::error!(%error, "the store cannot be written; it is tried again until it can");
+            }
+            _ => {}
         }
     }
 

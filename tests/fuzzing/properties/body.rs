@@ -71,6 +71,7 @@ struct Read {
     asks_usage: bool,
     max_output: Option<u64>,
     choices: u32,
+    candidates: u32,
     inputs: u32,
     user: Option<String>,
     tools: bool,
@@ -86,6 +87,7 @@ impl Read {
             asks_usage: metadata.ask_usage.is_some(),
             max_output: metadata.max_output,
             choices: metadata.choices,
+            candidates: metadata.cost_facts.candidates,
             inputs: metadata.inputs,
             user: metadata.user.as_deref().map(str::to_owned),
             tools: metadata.features.contains(Feature::Tools),
@@ -125,9 +127,11 @@ fn expected(endpoint: Endpoint, body: &Members) -> Result<Read, &'static str> {
         }
     }
     let inputs = if chat { 1 } else { count(body, inputs)? };
+    let candidates = if generates { number(body, "best_of")? } else { None };
+    let candidates = candidates.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
     let model = text(body, "model")?.filter(|name| (1..=256).contains(&name.len())).ok_or("model")?;
     let user = text(body, "user")?.filter(|user| !user.is_empty());
-    Ok(Read { model, stream, asks_usage, max_output, choices, inputs, user, tools, json_schema })
+    Ok(Read { model, stream, asks_usage, max_output, choices, candidates, inputs, user, tools, json_schema })
 }
 
 /// The same in Messages, whose members are asked in another order.
@@ -163,7 +167,18 @@ fn expected_of_messages(endpoint: Endpoint, body: &Members) -> Result<Read, &'st
     let stream = flag(body, "stream")? && !is_count;
     let max_output = number(body, "max_tokens")?.filter(|tokens| *tokens > 0);
     let model = text(body, "model")?.filter(|name| (1..=256).contains(&name.len())).ok_or("model")?;
-    Ok(Read { model, stream, asks_usage: false, max_output, choices: 1, inputs: 1, user, tools, json_schema })
+    Ok(Read {
+        model,
+        stream,
+        asks_usage: false,
+        max_output,
+        choices: 1,
+        candidates: 0,
+        inputs: 1,
+        user,
+        tools,
+        json_schema,
+    })
 }
 
 /// The members read at `endpoint`.
@@ -175,6 +190,7 @@ fn names(endpoint: Endpoint) -> &'static [&'static str] {
             "stream",
             "stream_options",
             "n",
+            "best_of",
             "max_tokens",
             "max_completion_tokens",
             "tools",
