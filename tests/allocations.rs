@@ -88,12 +88,12 @@ const USAGE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":1760
 
 #[test]
 fn a_whole_request() {
-    check("whole request", 109, MANY, |run| run.wholes(MANY), |run| run.wholes(2 * MANY));
+    check("whole request", 79, MANY, |run| run.wholes(MANY), |run| run.wholes(2 * MANY));
 }
 
 #[test]
 fn a_stream() {
-    check("stream of 16 frames", 109, MANY, |run| run.streams(MANY, FRAMES), |run| run.streams(2 * MANY, FRAMES));
+    check("stream of 16 frames", 87, MANY, |run| run.streams(MANY, FRAMES), |run| run.streams(2 * MANY, FRAMES));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_streamed_frame() {
 
 #[test]
 fn a_refusal_of_an_unknown_key() {
-    check("refusal, 401", 33, MANY, |run| run.refusals("wrong", 401, MANY), |run| run.refusals("wrong", 401, 2 * MANY));
+    check("refusal, 401", 22, MANY, |run| run.refusals("wrong", 401, MANY), |run| run.refusals("wrong", 401, 2 * MANY));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_refusal_of_a_key_at_its_limit() {
         }
         run.refusals(LIMITED_KEY, 429, times);
     };
-    check("refusal, 429", 57, MANY, |run| at_limit(run, MANY), |run| at_limit(run, 2 * MANY));
+    check("refusal, 429", 40, MANY, |run| at_limit(run, MANY), |run| at_limit(run, 2 * MANY));
 }
 
 /// `more` does `things` operations more than `less`; each must allocate `expected` times.

@@ -15,6 +15,8 @@ use crate::protocol::sse::{BLANK_LINE, KEEP_ALIVE_COMMENT, ends_frame};
 use crate::relay::{ReplyBody, StreamFailure};
 use crate::telemetry::InFlight;
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -122,15 +124,23 @@ impl StreamEnd {
     }
 }
 
+/// What happens while nothing comes from the source.
+enum StreamEvent {
+    /// The stream is to be ended.
+    Stop,
+    /// It may have been silent for [`KEEP_ALIVE`].
+    Silence,
+}
+
 struct Streaming {
     clock: Clock,
     dialect: Dialect,
     /// `None` where the connection is not watched: then the error event cannot be waited for.
     connection: Option<Arc<Connection>>,
-    stop: StopFuture,
+    /// What may happen while nothing comes: polled when it happens, not at each frame (`make instructions`: 400 of it).
+    events: FuturesUnordered<Pin<Box<dyn Future<Output = StreamEvent> + Send>>>,
     /// When the last byte was returned. The timer is moved only when it fires, not at each frame.
     last_sent: Instant,
-    keep_alive: Pin<Box<Sleep>>,
     /// Whether what was returned ends with a whole frame: a comment may follow.
     between_frames: bool,
 }
@@ -151,9 +161,11 @@ impl<S: AnswerSource> OutgoingBody<S> {
         dialect: Dialect,
         clock: Clock,
     ) -> Self {
-        let last_sent = clock.now();
-        let keep_alive = Box::pin(tokio::time::sleep_until((last_sent + KEEP_ALIVE).into()));
-        let streaming = Streaming { clock, dialect, connection, stop, last_sent, keep_alive, between_frames: true };
+        let events = FuturesUnordered::<Pin<Box<dyn Future<Output = StreamEvent> + Send>>>::new();
+        events.push(Box::pin(stop.map(|()| StreamEvent::Stop)));
+        let mut streaming =
+            Streaming { clock, dialect, connection, events, last_sent: clock.now(), between_frames: true };
+        streaming.watch_silence();
         Self { source, stage: BodyStage::Flowing, streaming: Some(streaming), remaining: None, _in_flight: in_flight }
     }
 
@@ -170,12 +182,13 @@ impl<S: AnswerSource> OutgoingBody<S> {
             }
             Poll::Pending => {
                 let Some(streaming) = &mut self.streaming else { return Poll::Pending };
-                if streaming.stop.as_mut().poll(cx).is_ready() {
-                    let broken = self.source.cut();
-                    return Poll::Ready(Some(self.break_off(broken)));
+                match ready!(streaming.poll_event(cx)) {
+                    StreamEvent::Stop => {
+                        let broken = self.source.cut();
+                        Poll::Ready(Some(self.break_off(broken)))
+                    }
+                    StreamEvent::Silence => Poll::Ready(Some(Ok(Bytes::from_static(KEEP_ALIVE_COMMENT)))),
                 }
-                ready!(streaming.poll_silence(cx));
-                Poll::Ready(Some(Ok(Bytes::from_static(KEEP_ALIVE_COMMENT))))
             }
         }
     }
@@ -238,20 +251,28 @@ impl<S: AnswerSource> Body for OutgoingBody<S> {
 }
 
 impl Streaming {
-    /// Ready when nothing was returned for [`KEEP_ALIVE`] and the last frame is whole.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.keep_alive.as_mut().poll(cx));
+    /// Ready when it is to stop, or when nothing was returned for [`KEEP_ALIVE`] and the last frame is whole.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<StreamEvent> {
+        while let Some(event) = ready!(self.events.poll_next_unpin(cx)) {
+            if matches!(event, StreamEvent::Stop) {
+                return Poll::Ready(event);
+            }
             let now = self.clock.now();
             let silent = now >= self.last_sent + KEEP_ALIVE;
             if silent {
                 self.last_sent = now;
             }
-            self.keep_alive.as_mut().reset((self.last_sent + KEEP_ALIVE).into());
+            self.watch_silence();
             if silent && self.between_frames {
-                return Poll::Ready(());
+                return Poll::Ready(event);
             }
         }
+        Poll::Pending
+    }
+
+    fn watch_silence(&mut self) {
+        let timer = self.clock.sleep_until(self.last_sent + KEEP_ALIVE);
+        self.events.push(Box::pin(timer.map(|()| StreamEvent::Silence)));
     }
 }
 

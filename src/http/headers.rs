@@ -8,7 +8,7 @@ use crate::domain::id::RequestId;
 use crate::domain::limit::RateLimitStatus;
 use crate::domain::money::NanoUsd;
 use crate::relay::ResponseMetadata;
-use bytes::{BufMut, BytesMut};
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
@@ -48,8 +48,8 @@ pub(super) const EXPOSED: &str = "x-request-id, x-tierway-model, x-tierway-deplo
 /// Writes `metadata` as headers.
 pub fn write_metadata(metadata: &ResponseMetadata, headers: &mut HeaderMap) {
     headers.reserve(OURS);
-    let mut writer = HeaderWriter { headers, values: BytesMut::with_capacity(USUAL_VALUES) };
-    writer.write(REQUEST_ID, |value| value.put_slice(&metadata.id.text()));
+    let mut writer = HeaderWriter { text: Vec::with_capacity(USUAL_VALUES), written: Vec::with_capacity(OURS) };
+    writer.write(REQUEST_ID, |text| text.extend_from_slice(&metadata.id.text()));
     if let Some(served) = &metadata.served {
         writer.name(MODEL, &served.model);
         writer.name(DEPLOYMENT, &served.deployment);
@@ -59,12 +59,12 @@ pub fn write_metadata(metadata: &ResponseMetadata, headers: &mut HeaderMap) {
         writer.name(REGION, &served.region);
     }
     if let Some(cost) = metadata.cost {
-        writer.write(COST, |value| value.put_slice(cost.written(&mut [0; NanoUsd::LONGEST])));
+        writer.write(COST, |text| text.extend_from_slice(cost.written(&mut [0; NanoUsd::LONGEST])));
     }
     if let Some(tokens) = metadata.clamped {
-        writer.write(CLAMPED, |value| {
-            value.put_slice(b"max_tokens=");
-            put_number(value, tokens);
+        writer.write(CLAMPED, |text| {
+            text.extend_from_slice(b"max_tokens=");
+            put_number(text, tokens);
         });
     }
     writer.number(ATTEMPTS, metadata.attempts.into());
@@ -74,37 +74,48 @@ pub fn write_metadata(metadata: &ResponseMetadata, headers: &mut HeaderMap) {
             writer.rate(names, left);
         }
     }
+    writer.insert_into(headers);
 }
 
 /// Writes the values of one answer's headers into one buffer, which they share: an allocation for each, and a format for
 /// some, cost more than the digits (`make instructions`: 3,000 of a whole request).
-struct HeaderWriter<'a> {
-    headers: &'a mut HeaderMap,
-    values: BytesMut,
+struct HeaderWriter {
+    text: Vec<u8>,
+    /// The names, and where in `text` the value of each ends and the next one's begins.
+    written: Vec<(HeaderName, usize)>,
 }
 
-impl HeaderWriter<'_> {
-    /// A header whose value is what `put` writes. One that no header can hold is left out.
-    fn write(&mut self, name: HeaderName, put: impl FnOnce(&mut BytesMut)) {
-        put(&mut self.values);
-        if let Ok(value) = HeaderValue::from_maybe_shared(self.values.split().freeze()) {
-            self.headers.insert(name, value);
+impl HeaderWriter {
+    /// A header whose value is what `put` appends.
+    fn write(&mut self, name: HeaderName, put: impl FnOnce(&mut Vec<u8>)) {
+        put(&mut self.text);
+        self.written.push((name, self.text.len()));
+    }
+
+    /// Inserts them, but those that no header can hold.
+    fn insert_into(self, headers: &mut HeaderMap) {
+        let (text, mut start) = (Bytes::from(self.text), 0);
+        for (name, end) in self.written {
+            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(start..end)) {
+                headers.insert(name, value);
+            }
+            start = end;
         }
     }
 
     /// A configured name, which may hold what no header can.
     fn name(&mut self, header: HeaderName, name: &str) {
-        self.write(header, |value| value.put_slice(name.as_bytes()));
+        self.write(header, |text| text.extend_from_slice(name.as_bytes()));
     }
 
     fn number(&mut self, name: HeaderName, number: u64) {
-        self.write(name, |value| put_number(value, number));
+        self.write(name, |text| put_number(text, number));
     }
 
     fn rate(&mut self, [limit, remaining, reset]: [HeaderName; 3], left: RateLimitStatus) {
         self.number(limit, left.limit);
         self.number(remaining, left.remaining);
-        self.write(reset, |value| spell(left.reset, value));
+        self.write(reset, |text| spell(left.reset, text));
     }
 }
 
@@ -113,24 +124,24 @@ pub fn id_value(id: RequestId) -> HeaderValue {
     HeaderValue::from_bytes(&id.text()).expect("hex digits are a header value")
 }
 
-fn put_number(into: &mut BytesMut, number: u64) {
-    into.put_slice(itoa::Buffer::new().format(number).as_bytes());
+fn put_number(into: &mut Vec<u8>, number: u64) {
+    into.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// A duration as OpenAI spells it: `250ms`, `1s`, `6m0s`; rounded up, so that it is never too early.
-fn spell(duration: Duration, into: &mut BytesMut) {
+fn spell(duration: Duration, into: &mut Vec<u8>) {
     let ms = duration.as_secs() * 1_000 + u64::from(duration.subsec_nanos().div_ceil(1_000_000));
     if (1..=999).contains(&ms) {
         put_number(into, ms);
-        return into.put_slice(b"ms");
+        return into.extend_from_slice(b"ms");
     }
     let (minutes, seconds) = (ms.div_ceil(1000) / 60, ms.div_ceil(1000) % 60);
     if minutes > 0 {
         put_number(into, minutes);
-        into.put_slice(b"m");
+        into.push(b'm');
     }
     put_number(into, seconds);
-    into.put_slice(b"s");
+    into.push(b's');
 }
 
 #[cfg(test)]
@@ -142,9 +153,9 @@ mod tests {
     #[test]
     fn durations_are_spelled_like_openai_spells_them() {
         let check = |micros: u64, expected: &str| {
-            let mut spelled = BytesMut::new();
+            let mut spelled = Vec::new();
             spell(Duration::from_micros(micros), &mut spelled);
-            assert_eq!(spelled, expected);
+            assert_eq!(spelled, expected.as_bytes());
         };
         check(0, "0s");
         check(1, "1ms");

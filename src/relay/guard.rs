@@ -76,8 +76,9 @@ impl RequestGuard {
 
     /// Waits for `other`: the client, a provider, a pause. That time does not count as the gateway's own.
     pub(super) async fn wait<T>(&mut self, other: impl Future<Output = T>) -> T {
-        let now = self.now();
-        self.waiting_since.get_or_insert(now);
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(self.now());
+        }
         let value = other.await;
         self.stop_waiting(self.now());
         value

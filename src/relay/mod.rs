@@ -59,8 +59,12 @@ use read_on::{ClientState, StopEvent};
 use receive::ReceivingRequest;
 use spend::RequestSpend;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A request being served, up to its answer.
+pub type ServeFuture<'a> = Pin<Box<dyn Future<Output = Result<SuccessReply, ErrorReply>> + Send + 'a>>;
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -119,17 +123,14 @@ impl Relay {
     ///
     /// # Errors
     /// [`ErrorReply`], which must be sent to the client.
-    pub async fn serve<R: CallReader + 'static>(
-        self: &Arc<Self>,
-        raw: RawRequest<R>,
-    ) -> Result<SuccessReply, ErrorReply> {
+    // Boxed, as the dispatch below: as a part of the route's future all of it would be copied once more, in one piece
+    // (`make instructions`: 10 KB of a refusal).
+    pub fn serve<R: CallReader + 'static>(self: &Arc<Self>, raw: RawRequest<R>) -> ServeFuture<'_> {
         self.entered.fetch_add(1, Ordering::Relaxed);
-        if raw.active.may_read_on() {
-            return Box::pin(self.clone().serve_to_end(raw)).await;
+        match raw.active.may_read_on() {
+            true => Box::pin(self.clone().serve_to_end(raw)),
+            false => Box::pin(self.serve_for(raw, None)),
         }
-        // Boxed, both, as the dispatch below: as parts of the route's future all of it would be copied once more, in one piece
-        // (`make instructions`: 10 KB of a refusal).
-        Box::pin(self.serve_for(raw, None)).await
     }
 
     /// Serves it; `client` says whether it still waits, where an answer may be read to its end without it.

@@ -5,8 +5,9 @@
 use std::fmt;
 use std::io::Write as _;
 
-use jiff::SignedDuration;
 use jiff::civil::{DateTime, date};
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 
 const UNIX_EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
@@ -22,10 +23,10 @@ impl Rfc3339Text {
     /// Appends it to `out`, digit by digit: every line of the access log has one (`make instructions`: a quarter of
     /// what it costs through `Display`).
     pub fn put(&self, out: &mut Vec<u8>) {
-        let at = self.civil();
-        if at.year() < 0 {
+        let at = Timestamp::from_millisecond(self.0).map(|at| Offset::UTC.to_datetime(at));
+        let Some(at) = at.ok().filter(|at| at.year() >= 0) else {
             return write!(out, "{self}").expect("writing to a Vec cannot fail");
-        }
+        };
         let [month, day, hour, minute, second] =
             [at.month(), at.day(), at.hour(), at.minute(), at.second()].map(i16::from);
         for (number, width, after) in [
