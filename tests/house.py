@@ -37,7 +37,7 @@ SPINE = [
     ("http/egress.rs", "answer"),
     ("relay/guard.rs", "settle"),
 ]
-SPINE_FILES, SPINE_LINES = 17, 3_250
+SPINE_FILES, SPINE_LINES = 17, 3_350
 FUNCTION_LINES = 70
 # Equal lines in a row, by which two places count as a duplicate.
 EQUAL_LINES = 8

@@ -265,9 +265,13 @@ fn what_next(found: &[&KnownProvider], path: &Path) -> String {
     } else {
         format!("prices: catalogue of {}\n", PriceCatalogue::built_in().as_of().text)
     };
+    let endpoint = match found {
+        [host] if host.protocol != OPENAI => " --endpoint messages",
+        _ => "",
+    };
     format!(
         "\nfrom {from}\n{prices}\nNext:\n  tierway check --config {path}\n  \
-         tierway explain --config {path} --model auto\n  tierway serve --config {path}\n"
+         tierway explain --config {path} --model auto{endpoint}\n  tierway serve --config {path}\n"
     )
 }
 

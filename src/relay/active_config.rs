@@ -9,7 +9,6 @@
 
 use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry, ProviderLabels, StatusClock};
-use super::pinned::PinnedAccount;
 use crate::config::{
     self, FinishReason, KeyHash, MalformedFrame, OnAbandon, OutputCeiling, ProviderCredential, ProviderSettings,
     ProviderTransport, Snapshot, TransportSettings,
@@ -46,7 +45,7 @@ pub struct ActiveConfig {
     pub(super) upstreams: Arc<Upstreams>,
     /// By [`DeploymentId`].
     pub(super) upstream_models: Vec<UpstreamModel>,
-    /// By [`ProviderId`](crate::domain::id::ProviderId).
+    /// By [`ProviderId`].
     provider_labels: Vec<Arc<ProviderLabels>>,
     /// By provider, then by credential; one for a provider without any.
     accounts: Vec<Vec<Arc<ProviderAccount>>>,
@@ -60,6 +59,14 @@ pub struct ActiveConfig {
     may_read_on: bool,
     /// The versions of stored teams and credit that this was made with.
     pub(super) applied: KeyringVersions,
+}
+
+/// The one account that may serve a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct PinnedAccount {
+    pub(super) provider: ProviderId,
+    /// Its index among the provider's credentials.
+    pub(super) credential: usize,
 }
 
 /// A key, resolved for this snapshot.
@@ -172,7 +179,7 @@ impl ActiveConfig {
         let credentials = &self.accounts[provider];
         let credential = credentials.iter().position(|one| one.credential == account.credential);
         let credential = credential.or_else(|| (credentials.len() == 1).then_some(0))?;
-        Some(PinnedAccount::new(ProviderId(u32::try_from(provider).ok()?), credential))
+        Some(PinnedAccount { provider: ProviderId(u32::try_from(provider).ok()?), credential })
     }
 
     /// Whether all that `plan` may ask is one account.

@@ -12,8 +12,8 @@ use super::ServeError;
 use super::dispatch::{CommittedAnswer, Dispatch, FailedAttempts};
 use super::guard::RequestGuard;
 use super::health::{AttemptSigns, FailureReport, Permit, TeamHealthView};
-use super::pinned::StateMaker;
 use super::read_on::{ClientState, ReadingHandle};
+use super::state::AnswerAccount;
 use crate::config::OnAbandon;
 use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
@@ -229,7 +229,7 @@ impl Dispatch<'_> {
         guard.state.provider = Some(self.active.labels(deployment).clone());
         if self.call.endpoint().keeps_state() {
             let account = self.active.account(deployment, permit.credential());
-            guard.state.made_by = Some(StateMaker::new(self.call, account));
+            guard.state.made_by = Some(AnswerAccount::new(self.call, account));
         }
         guard.state.on_abandon = self.active.on_abandon(deployment);
         guard.state.pause = self.paid.then(|| permit.pause_handle(table.settings.beyond_hold_pause));

@@ -6,12 +6,11 @@
 //!
 //! Start reading in [`Dispatch::run`].
 
-use super::active_config::ActiveConfig;
+use super::active_config::{ActiveConfig, PinnedAccount};
 use super::attempts::RequestAttempts;
 use super::estimator::TokenEstimator;
 use super::guard::RequestGuard;
 use super::health::{Permit, ReportedFailure, TeamHealthView};
-use super::pinned::PinnedAccount;
 use super::read_on::ClientState;
 use super::{RelayContext, ServeError};
 use crate::domain::call::Call;

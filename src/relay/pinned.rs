@@ -7,43 +7,19 @@
 //! Start reading in [`account_of`].
 
 use super::RelayContext;
-use super::active_config::ActiveConfig;
+use super::active_config::{ActiveConfig, PinnedAccount};
 use super::guard::RequestGuard;
 use crate::domain::call::Call;
-use crate::domain::id::ProviderId;
-use crate::domain::provider_state::{NamedState, ProviderAccount, StateId, StateKind};
+use crate::domain::provider_state::{NamedState, StateId, StateKind};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::store::state_accounts::MadeState;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// When to ask again while it cannot be looked up what a request refers to.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
 /// What a model does not serve whose provider did not make what is referred to.
 const MADE_ELSEWHERE: &str = "what this request refers to, which another model's provider made";
-
-/// The one account that may serve a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct PinnedAccount {
-    provider: ProviderId,
-    /// Its index among the provider's credentials.
-    pub(super) credential: usize,
-}
-
-/// For whom an answer makes something, and where.
-pub(super) struct StateMaker {
-    account: Arc<ProviderAccount>,
-    /// It is stored there, so that it may be referred to by its id.
-    is_stored: bool,
-}
-
-impl StateMaker {
-    /// Of an answer to `call` from `account`.
-    pub(super) fn new(call: &Call, account: Arc<ProviderAccount>) -> Self {
-        Self { account, is_stored: call.metadata().is_stored }
-    }
-}
 
 /// The account to which what `call` of `owner` refers to binds it, if anything does; leaves only its deployments in
 /// `plan`.
@@ -107,19 +83,11 @@ fn not_found(state: &NamedState) -> Refusal {
 pub(super) fn keep(guard: &RequestGuard, made: Vec<StateId>) {
     let state = &guard.state;
     let (Some(maker), Some(key)) = (&state.made_by, &state.key) else { return };
-    let is_kept = |id: &StateId| maker.is_stored || matches!(id, StateId::Encrypted(_));
-    let ids: Vec<_> = made.into_iter().filter(is_kept).map(|id| id.of_owner(&key.name)).collect();
+    let ids: Vec<_> = made.into_iter().filter(|id| maker.keeps(*id)).map(|id| id.of_owner(&key.name)).collect();
     if ids.is_empty() {
         return;
     }
     let context = guard.context();
     let made_unix_s = context.clock.unix_ms() / 1000;
     context.state_accounts.keep(MadeState { ids, account: maker.account.clone(), made_unix_s });
-}
-
-impl PinnedAccount {
-    /// The account with the credential at this index of `provider`.
-    pub(super) fn new(provider: ProviderId, credential: usize) -> Self {
-        Self { provider, credential }
-    }
 }

@@ -4,7 +4,6 @@
 //! through its [`guard`](super::guard), and decides nothing.
 
 use super::health::{PauseHandle, ProviderLabels};
-use super::pinned::StateMaker;
 use super::spend::{RequestCost, RequestSpend};
 use crate::config::OnAbandon;
 use crate::domain::budget::Charge;
@@ -15,6 +14,7 @@ use crate::domain::limit::{LimitKind, RateLimitStatus};
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
+use crate::domain::provider_state::{ProviderAccount, StateId};
 use crate::domain::reason::Reason;
 use crate::domain::receipt::{AttemptRecord, Outcome, PassedOverDeployment, PlannedModel, Receipt, ServingDeployment};
 use crate::domain::routing::builder::CandidateModel;
@@ -23,6 +23,25 @@ use crate::domain::usage::Usage;
 use crate::store::Admission;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The account that an answer is from, and whether what it made is kept there.
+pub(super) struct AnswerAccount {
+    pub(super) account: Arc<ProviderAccount>,
+    /// It is stored there, so that it may be referred to by its id.
+    is_stored: bool,
+}
+
+impl AnswerAccount {
+    /// Of an answer to `call` from `account`.
+    pub(super) fn new(call: &Call, account: Arc<ProviderAccount>) -> Self {
+        Self { account, is_stored: call.metadata().is_stored }
+    }
+
+    /// Whether a later request may refer to `id`.
+    pub(super) fn keeps(&self, id: StateId) -> bool {
+        self.is_stored || matches!(id, StateId::Encrypted(_))
+    }
+}
 
 /// What is known of a request so far.
 pub(super) struct RequestState {
@@ -45,7 +64,7 @@ pub(super) struct RequestState {
     /// How the provider that answered is named to operators.
     pub(super) provider: Option<Arc<ProviderLabels>>,
     /// For whom its answer makes something that later requests may refer to, and where.
-    pub(super) made_by: Option<StateMaker>,
+    pub(super) made_by: Option<AnswerAccount>,
     /// What its answer costs where its client does not wait for it.
     pub(super) on_abandon: OnAbandon,
     /// Where it is reported that the answer cost more than was held; `None` where nothing is held.

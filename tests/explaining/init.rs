@@ -25,7 +25,9 @@ fn every_set_of_keys_gives_a_file_that_checks() {
         for name in &found {
             assert!(file.contains(&format!("env:{name}")), "{name} is not in: {file}");
         }
-        for args in [&["check"][..], &["explain", "--model", "auto"]] {
+        let dialect: &[&str] = if found == ["ANTHROPIC_API_KEY"] { &["--endpoint", "messages"] } else { &[] };
+        let explain = [&["explain", "--model", "auto"][..], dialect].concat();
+        for args in [&["check"][..], &explain] {
             let output = run(args);
             assert_eq!(output.status.code(), Some(0), "{args:?} {found:?}: {}\n{file}", text(&output.stderr));
             assert!(!text(&output.stdout).contains("not yet enforced"), "{}", text(&output.stdout));

@@ -24,7 +24,7 @@ enum RouteAccess {
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 22] = [
+const ROUTES: [(&str, RouteAccess); 26] = [
     ("/admin/v1/credits", RouteAccess::Admin),
     ("/admin/v1/credits/grants", RouteAccess::Admin),
     ("/admin/v1/deployments/{name}/resume", RouteAccess::Admin),
@@ -45,8 +45,12 @@ const ROUTES: [(&str, RouteAccess); 22] = [
     ("/v1/chat/completions", RouteAccess::Key),
     ("/v1/completions", RouteAccess::Key),
     ("/v1/embeddings", RouteAccess::Key),
+    ("/v1/messages", RouteAccess::Key),
+    ("/v1/messages/count_tokens", RouteAccess::Key),
     ("/v1/models", RouteAccess::Key),
     ("/v1/models/{*id}", RouteAccess::Key),
+    ("/v1/responses", RouteAccess::Key),
+    ("/v1/responses/input_tokens", RouteAccess::Key),
 ];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
 const HOSTS: [&str; 4] = ["tests", "localhost", "127.0.0.1:1", "admin.internal"];

@@ -112,7 +112,7 @@ impl MessagesStream {
 /// # Errors
 /// [`AnswerError`]: it is not one JSON object.
 pub fn read_whole(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), AnswerError> {
-    whole(body, |answer: &WholeMessage<'_>| {
+    whole(body, |answer: &MessagesAnswer<'_>| {
         if answer.content.any || answer.stop_reason.given {
             note(Moment::Finish);
         }
@@ -132,7 +132,7 @@ pub fn read_whole(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), Answe
 /// # Errors
 /// [`AnswerError`]: it is not one JSON object.
 pub fn read_count(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), AnswerError> {
-    whole(body, |answer: &WholeMessage<'_>| {
+    whole(body, |answer: &MessagesAnswer<'_>| {
         if answer.has_count {
             note(Moment::Finish);
         }
@@ -145,11 +145,11 @@ pub fn read_count(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), Answe
 pub fn text_bytes(body: &[u8]) -> u64 {
     let mut text_bytes = 0;
     // What cannot be read has no text.
-    let _ = whole(body, |answer: &WholeMessage<'_>| text_bytes = answer.content.text_bytes);
+    let _ = whole(body, |answer: &MessagesAnswer<'_>| text_bytes = answer.content.text_bytes);
     text_bytes
 }
 
-fn whole(body: &[u8], mut take: impl FnMut(&WholeMessage<'_>)) -> Result<(), AnswerError> {
+fn whole(body: &[u8], mut take: impl FnMut(&MessagesAnswer<'_>)) -> Result<(), AnswerError> {
     if let Ok(PartsValue(answer)) = object(body) {
         take(&answer);
         return Ok(());
@@ -362,7 +362,7 @@ impl<'de> PartsReader<'de> for BlockDeltaObject {
 
 /// A whole answer.
 #[derive(Default)]
-struct WholeMessage<'a> {
+struct MessagesAnswer<'a> {
     kind: Option<&'a RawValue>,
     content: BlocksSummary,
     stop_reason: FinishReasonValue,
@@ -372,7 +372,7 @@ struct WholeMessage<'a> {
     has_count: bool,
 }
 
-impl<'de: 'a, 'a> PartsReader<'de> for WholeMessage<'a> {
+impl<'de: 'a, 'a> PartsReader<'de> for MessagesAnswer<'a> {
     type Name = MemberKind;
 
     fn name(text: &str) -> MemberKind {

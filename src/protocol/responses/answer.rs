@@ -46,7 +46,7 @@ impl ResponsesStream {
     /// cannot be read, and for a page.
     pub fn read(&mut self, event: Event<'_>, note: impl FnMut(Moment)) -> Result<FrameEdit, FrameError> {
         let payload = event.payload;
-        match serde_json::from_slice::<PartsValue<StreamEvent<'_>>>(payload) {
+        match serde_json::from_slice::<PartsValue<ResponsesEvent<'_>>>(payload) {
             Ok(PartsValue(read)) if read.has_members => Ok(self.take_in(&event, &read, note)),
             Ok(_) => Ok(FrameEdit::Ignore),
             Err(_) if payload.trim_ascii_start().starts_with(DONE) => {
@@ -81,7 +81,7 @@ impl ResponsesStream {
     #[cold]
     fn read_odd(&mut self, event: Event<'_>, note: impl FnMut(Moment)) -> Result<FrameEdit, FrameError> {
         let mended = mended(event.payload);
-        if let Ok(PartsValue(read)) = serde_json::from_slice::<PartsValue<StreamEvent<'_>>>(&mended)
+        if let Ok(PartsValue(read)) = serde_json::from_slice::<PartsValue<ResponsesEvent<'_>>>(&mended)
             && read.has_members
         {
             return Ok(self.take_in(&event, &read, note));
@@ -95,29 +95,29 @@ impl ResponsesStream {
         }
     }
 
-    fn take_in(&mut self, event: &Event<'_>, read: &StreamEvent<'_>, mut note: impl FnMut(Moment)) -> FrameEdit {
+    fn take_in(&mut self, event: &Event<'_>, read: &ResponsesEvent<'_>, mut note: impl FnMut(Moment)) -> FrameEdit {
         self.next_number = read.number.0.unwrap_or(self.next_number).saturating_add(1);
-        let by_name = || event.name.and_then(|name| str::from_utf8(name).ok()).map(EventKind::of);
+        let by_name = || event.name.and_then(|name| str::from_utf8(name).ok()).map(ResponsesEventKind::of);
         match read.kind.or_else(by_name) {
-            Some(EventKind::Failed) => return self.failed(read, note),
-            Some(EventKind::Error) => return self.error(event.payload, note),
+            Some(ResponsesEventKind::Failed) => return self.failed(read, note),
+            Some(ResponsesEventKind::Error) => return self.error(event.payload, note),
             // An error of a host's framework has no type.
             None if read.error.0 => return self.error(event.payload, note),
             None => return FrameEdit::Ignore,
-            Some(EventKind::Opening) => read.response().made(&mut note),
-            Some(EventKind::Delta) if read.delta.0.present => {
+            Some(ResponsesEventKind::Opening) => read.response().made(&mut note),
+            Some(ResponsesEventKind::Delta) if read.delta.0.present => {
                 self.delta_bytes += read.delta.0.bytes;
                 self.content(note);
             }
-            Some(EventKind::Delta) => {}
-            Some(EventKind::ItemAdded) if read.item().begins_empty => {}
-            Some(EventKind::ItemDone) => {
+            Some(ResponsesEventKind::Delta) => {}
+            Some(ResponsesEventKind::ItemAdded) if read.item().begins_empty => {}
+            Some(ResponsesEventKind::ItemDone) => {
                 read.item().made(&mut note);
                 self.item_bytes += read.item.map_or(0, |item| text_bytes(item.get().as_bytes()));
                 self.content(note);
             }
-            Some(EventKind::ItemAdded | EventKind::Part) => self.content(note),
-            Some(EventKind::Ended) => {
+            Some(ResponsesEventKind::ItemAdded | ResponsesEventKind::Part) => self.content(note),
+            Some(ResponsesEventKind::Ended) => {
                 let response = read.response();
                 response.made(&mut note);
                 // Again, where they came by themselves: some hosts leave that out.
@@ -140,7 +140,7 @@ impl ResponsesStream {
 
     /// The response failed, and says so itself: before its first part another provider may be asked, unless it is the
     /// request that is at fault.
-    fn failed(&mut self, read: &StreamEvent<'_>, mut note: impl FnMut(Moment)) -> FrameEdit {
+    fn failed(&mut self, read: &ResponsesEvent<'_>, mut note: impl FnMut(Moment)) -> FrameEdit {
         let response = read.response();
         let is_about_request =
             self.is_refused || response.error.is_some_and(|error| is_about_request(error.get().as_bytes()));
@@ -178,7 +178,7 @@ impl ResponsesStream {
 /// Whether an error is about what the client sent, so that no other provider would answer otherwise.
 fn is_about_request(error: &[u8]) -> bool {
     #[derive(Default, Deserialize)]
-    struct ErrorObject<'a> {
+    struct ResponsesErrorObject<'a> {
         #[serde(borrow, default)]
         code: Option<Cow<'a, str>>,
         #[serde(borrow, default)]
@@ -190,7 +190,7 @@ fn is_about_request(error: &[u8]) -> bool {
         code: Option<Cow<'a, str>>,
     }
 
-    let read: ErrorObject<'_> = serde_json::from_slice(error).unwrap_or_default();
+    let read: ResponsesErrorObject<'_> = serde_json::from_slice(error).unwrap_or_default();
     let code = read.error.and_then(|inner| inner.code).or(read.code).unwrap_or_default();
     matches!(read_error(error).topic, ErrorTopic::ContextTooLong | ErrorTopic::Content)
         || code.starts_with("invalid_")
@@ -250,14 +250,15 @@ fn take_whole(response: &ResponseObject<'_>, body: &[u8], mut note: impl FnMut(M
 /// The whole answer in `stream`, which is complete: what its last event holds.
 pub fn whole_of(stream: &[u8]) -> Option<Vec<u8>> {
     let payloads = stream.split(|byte| matches!(byte, b'\n' | b'\r')).filter_map(|line| line.strip_prefix(b"data:"));
-    let events = payloads.filter_map(|payload| serde_json::from_slice::<PartsValue<StreamEvent<'_>>>(payload).ok());
-    let mut ends = events.filter(|event| matches!(event.0.kind, Some(EventKind::Ended | EventKind::Failed)));
+    let events = payloads.filter_map(|payload| serde_json::from_slice::<PartsValue<ResponsesEvent<'_>>>(payload).ok());
+    let mut ends =
+        events.filter(|event| matches!(event.0.kind, Some(ResponsesEventKind::Ended | ResponsesEventKind::Failed)));
     ends.next_back()?.0.response.map(|response| response.get().into())
 }
 
 /// What the types of events mean to us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum EventKind {
+enum ResponsesEventKind {
     /// The response exists, and nothing of its answer does.
     Opening,
     /// An output item begins.
@@ -274,7 +275,7 @@ enum EventKind {
     Error,
 }
 
-impl EventKind {
+impl ResponsesEventKind {
     fn of(name: &str) -> Self {
         match name {
             "response.created"
@@ -295,7 +296,7 @@ impl EventKind {
     }
 }
 
-impl<'de> Deserialize<'de> for EventKind {
+impl<'de> Deserialize<'de> for ResponsesEventKind {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Ok(Self::of(&unquoted(<&RawValue>::deserialize(from)?.get()).unwrap_or_default()))
     }
@@ -321,9 +322,9 @@ enum EventName {
 
 /// One event of a stream.
 #[derive(Default)]
-struct StreamEvent<'a> {
+struct ResponsesEvent<'a> {
     has_members: bool,
-    kind: Option<EventKind>,
+    kind: Option<ResponsesEventKind>,
     number: TokenCount,
     delta: NestedText,
     item: Option<&'a RawValue>,
@@ -331,7 +332,7 @@ struct StreamEvent<'a> {
     error: NonEmptyValue,
 }
 
-impl<'a> StreamEvent<'a> {
+impl<'a> ResponsesEvent<'a> {
     fn response(&self) -> ResponseObject<'a> {
         self.response.map(read_parts).unwrap_or_default()
     }
@@ -346,7 +347,7 @@ fn read_parts<'a, T: PartsReader<'a>>(raw: &'a RawValue) -> T {
     serde_json::from_str::<PartsValue<T>>(raw.get()).map(|parts| parts.0).unwrap_or_default()
 }
 
-impl<'de: 'a, 'a> PartsReader<'de> for StreamEvent<'a> {
+impl<'de: 'a, 'a> PartsReader<'de> for ResponsesEvent<'a> {
     type Name = EventName;
 
     fn name(text: &str) -> EventName {

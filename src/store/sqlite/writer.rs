@@ -145,8 +145,7 @@ impl Writer {
         if queue.closing || queue.ended || !self.0.make_place(&mut queue) {
             return Err(operation);
         }
-        queue.waiting.push_back(QueuedOperation::Operation(operation));
-        queue.places += 1;
+        queue.push(operation);
         queue.urgent = true;
         queue.idle = false;
         drop(queue);
@@ -160,7 +159,7 @@ impl Writer {
         if queue.closing || queue.ended || !self.0.make_place(&mut queue) {
             return false;
         }
-        queue.waiting.push_back(QueuedOperation::Operation(operation));
+        queue.push(operation);
         self.wake_for(queue);
         true
     }
@@ -237,6 +236,13 @@ impl WriteQueue {
     /// How many operations wait.
     fn len(&self) -> usize {
         self.waiting.len() + self.uncharged.len()
+    }
+
+    /// Adds an operation, for which there is a place.
+    fn push(&mut self, operation: Box<dyn WriteOperation>) {
+        let operation = QueuedOperation::Operation(operation);
+        self.places += operation.places();
+        self.waiting.push_back(operation);
     }
 
     /// Moves what belongs in the next commit into `batch`.

@@ -75,7 +75,7 @@ const WHOLE_ITEMS: [&str; 32] = [
 
 /// What the items hold.
 #[derive(Default)]
-pub(super) struct InputFacts {
+pub(super) struct InputMetadata {
     pub(super) contents: ContentKinds,
     pub(super) refers_to: Vec<NamedState>,
 }
@@ -97,9 +97,9 @@ impl<'a> InputReader<'a> {
     ///
     /// # Errors
     /// A member that is read and given twice, or in a spelling that only some providers take for it.
-    pub(super) fn end(self) -> Result<InputFacts, BodyProblem> {
+    pub(super) fn end(self) -> Result<InputMetadata, BodyProblem> {
         let contents = self.contents.end()?;
-        self.problem.map_or(Ok(InputFacts { contents, refers_to: self.refers_to }), Err)
+        self.problem.map_or(Ok(InputMetadata { contents, refers_to: self.refers_to }), Err)
     }
 
     /// Reads the input: a text, or a list of items.
