@@ -11,6 +11,9 @@ from plot import Panel, card, text as said
 
 ONE = "nginx"
 
+#: What the page says of another build, where there was one.
+BEFORE = "- **Tierway before**: an earlier build with the same configuration, in the same run.\n"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -271,7 +274,7 @@ them; the fastest never does. At a fixed rate all find them asleep alike: those 
   log.
 - **HAProxy** {about["haproxy"]}: one thread, connections to the provider reused, the key checked by a condition, no log.
 - **bare axum + reqwest**: `benches/rig/pass.rs`. Looks the key up, parses `model`, forwards.
-- **Tierway**: every feature on. A key with a rate, a token and a concurrency limit, two deployments balanced
+{BEFORE if "Tierway before" in figures else ""}- **Tierway**: every feature on. A key with a rate, a token and a concurrency limit, two deployments balanced
   by latency, breakers, a receipt on the disk (SQLite) and a line of the access log for every request, metrics.
 
 | measure | load | of each, each round |
