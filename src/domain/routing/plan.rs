@@ -1307,6 +1307,22 @@ mod tests {
     }
 
     #[test]
+    fn a_rescue_probes_where_nothing_flows_and_a_probe_is_due() {
+        let silent = |view: &mut HealthView| view.silent = true;
+        let scenario = Scenario::new().view("eu/a", silent).view("us/b", silent);
+        let scenario = scenario.availability("asia/b", Availability::ProbeDue);
+        let beside = |why| {
+            let mut plan = scenario.plan();
+            let step = plan.next(&scenario.table, &scenario.health, scenario.now, scenario.draw);
+            assert!(matches!(step, PlanStep::Try(_)));
+            let attempt = plan.beside(&scenario.table, &scenario.health, why, scenario.now, scenario.draw);
+            attempt.map(|attempt| scenario.table.deployment(attempt.deployment).name.to_string())
+        };
+        assert_eq!(beside(BesideReason::Rescue).as_deref(), Some("asia/b"));
+        assert_eq!(beside(BesideReason::Hedge), None);
+    }
+
+    #[test]
     fn an_attempt_is_kept_for_each_model_of_the_chain() {
         let tiers: &[(&str, &[&str], &[&str])] =
             &[("one", &["a"], &["two", "three"]), ("two", &["b"], &[]), ("three", &["c"], &[])];

@@ -84,7 +84,9 @@ impl RoutePlan {
         };
         let or_trial = why == BesideReason::Rescue;
         let attempt = match self.elsewhere(table, health, budget, now, draw) {
-            Err(NoneElsewhere) if or_trial => self.trial(table, health, now),
+            Err(NoneElsewhere) if or_trial => {
+                self.due_probe(table, health, now).or_else(|| self.trial(table, health, now))
+            }
             found => found.ok().flatten(),
         };
         self.rescued |= attempt.is_some();
@@ -107,6 +109,26 @@ impl RoutePlan {
             Err(NoneElsewhere) => self.where_it_was_lost(table, health, now).or_else(|| self.trial(table, health, now)),
             Ok(found) => found,
         }
+    }
+
+    /// The probe of an untried deployment, if one is due: where all requests wait at silent deployments and no new one
+    /// comes, nobody else would find that it is well again.
+    fn due_probe<B: HealthSource>(
+        &mut self,
+        table: &RoutingTable,
+        health: &B,
+        now: Instant,
+    ) -> Option<Attempt<B::Permit>> {
+        if !health.has_extra(ExtraBudget::Retry, now) {
+            return None;
+        }
+        let candidate = self.deployments().find_map(|(index, id)| {
+            let open = !self.has_tried(id) && self.has_context(table, &self.candidate_models[index]);
+            let candidate = open.then(|| self.usable(health, index, id, now))??;
+            (candidate.is_probe() && !candidate.view.silent).then_some(candidate)
+        })?;
+        let chosen = ChosenCandidate { candidate, kind: PermitKind::Usual, budget: Some(ExtraBudget::Retry) };
+        self.take(table, health, chosen, now)
     }
 
     /// A second attempt at a deployment that never answered the first one, and is healthy by now.
