@@ -1283,12 +1283,11 @@ mod tests {
 
     #[test]
     fn a_deployment_that_answers_again_is_asked_again_before_a_trial() {
-        // The first attempt is lost in one region and the second beside it in another; the third is open.
-        let third = |lost_is_well: bool| {
+        // The first attempt is lost in one region and the second beside it in another; the third is open, or to be probed.
+        let third = |lost_is_well: bool, is_due: bool| {
             let scenario = Scenario::of(table(&[("a", &["us", "eu", "asia"])], &[("one", &["a"], &[])]))
                 .blocked("asia/a", ms(900));
             let (now, draw) = (scenario.now, scenario.draw);
-            let scenario = scenario.view("asia/a", |view| view.trial_at = now);
             let mut plan = scenario.plan();
             let PlanStep::Try(first) = plan.next(&scenario.table, &scenario.health, now, draw) else { panic!() };
             let rescue = plan.beside(&scenario.table, &scenario.health, BesideReason::Rescue, now, draw).expect("eu");
@@ -1296,14 +1295,20 @@ mod tests {
             let (first, rescue) = (name(first.deployment), name(rescue.deployment));
             let scenario = scenario.view(&rescue, |view| view.silent = true);
             let scenario = scenario.view(&first, |view| view.silent = !lost_is_well);
+            let scenario = match is_due {
+                true => scenario.availability("asia/a", Availability::ProbeDue),
+                false => scenario.view("asia/a", |view| view.trial_at = now),
+            };
             let vain = PendingAttempts { alone: false, silent: false, hedge: false, late: false, in_vain: true };
             let due = plan.due(&scenario.table, &scenario.health, vain, now, draw);
             let (attempt, _) = due.expect("an attempt is left");
             (scenario.table.deployment(attempt.deployment).name.to_string(), first)
         };
-        let (asked, lost) = third(true);
-        assert_eq!(asked, lost);
-        assert_eq!(third(false).0, "asia/a");
+        for is_due in [false, true] {
+            let (asked, lost) = third(true, is_due);
+            assert_eq!(asked, lost);
+            assert_eq!(third(false, is_due).0, "asia/a");
+        }
     }
 
     #[test]

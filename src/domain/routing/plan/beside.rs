@@ -84,9 +84,7 @@ impl RoutePlan {
         };
         let or_trial = why == BesideReason::Rescue;
         let attempt = match self.elsewhere(table, health, budget, now, draw) {
-            Err(NoneElsewhere) if or_trial => {
-                self.due_probe(table, health, now).or_else(|| self.trial(table, health, now))
-            }
+            Err(NoneElsewhere) if or_trial => self.probe_or_trial(table, health, now),
             found => found.ok().flatten(),
         };
         self.rescued |= attempt.is_some();
@@ -106,13 +104,24 @@ impl RoutePlan {
             return None;
         }
         match self.elsewhere(table, health, ExtraBudget::Retry, now, draw) {
-            Err(NoneElsewhere) => self.where_it_was_lost(table, health, now).or_else(|| self.trial(table, health, now)),
+            Err(NoneElsewhere) => {
+                self.where_it_was_lost(table, health, now).or_else(|| self.probe_or_trial(table, health, now))
+            }
             Ok(found) => found,
         }
     }
 
-    /// The probe of an untried deployment, if one is due: where all requests wait at silent deployments and no new one
-    /// comes, nobody else would find that it is well again.
+    /// The probe of an untried deployment, if one is due, else a trial: where all requests wait at silent deployments and
+    /// no new one comes, nobody else would find that it is well again.
+    fn probe_or_trial<B: HealthSource>(
+        &mut self,
+        table: &RoutingTable,
+        health: &B,
+        now: Instant,
+    ) -> Option<Attempt<B::Permit>> {
+        self.due_probe(table, health, now).or_else(|| self.trial(table, health, now))
+    }
+
     fn due_probe<B: HealthSource>(
         &mut self,
         table: &RoutingTable,
