@@ -175,10 +175,10 @@ impl Gauge {
     }
 
     /// Records that `attempt`, sent at `now`, asks the silent deployment. Returns until when it may: twice what is
-    /// usual, at least `silent_after`, never more than `first_token`.
+    /// usual, at least `silent_after`, never more than `late_after`.
     pub fn asks(&mut self, attempt: AttemptInFlight, mode: AnswerMode, limits: SilenceLimits, now: Instant) -> Instant {
         let usual = self.p99(mode).map_or(limits.silent_after, |p99| p99 * 2);
-        let until = now + usual.max(limits.silent_after).min(limits.first_token);
+        let until = now + usual.max(limits.silent_after).min(limits.late_after);
         self.signs.asks(attempt, until);
         until
     }

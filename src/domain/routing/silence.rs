@@ -38,7 +38,7 @@ pub struct SilenceLimits {
     /// No deployment is silent sooner than this.
     pub silent_after: Duration,
     /// After this long without a sign a deployment is silent, where nothing else is known of it.
-    pub first_token: Duration,
+    pub late_after: Duration,
 }
 
 /// An attempt in flight, to be ended by [`SignsOfLife::ended`].
@@ -214,7 +214,7 @@ impl SignsOfLife {
     fn silent_to_new_at(&self, usual: UsualAnswerTimes, limits: SilenceLimits) -> Option<Instant> {
         let mut waiting = self.unheard.iter().filter_map(|number| {
             let WaitingAttempt { mode, sent, .. } = *self.attempts.get(number)?;
-            let limit = usual.of(mode).map_or(limits.first_token, |usual| usual * 2).max(limits.silent_after);
+            let limit = usual.of(mode).map_or(limits.late_after, |usual| usual * 2).max(limits.silent_after);
             let lost = self.last_opening.is_some_and(|last| last > sent + limit);
             (!lost).then(|| self.last_opening.map_or(sent, |last| last.max(sent)) + limit)
         });
@@ -360,9 +360,9 @@ fn only(mut teams: impl Iterator<Item = TeamId>) -> Option<TeamId> {
 }
 
 /// How long a single attempt may wait without a sign: twice what is usual for answers of its mode, at least
-/// `silent_after`; a quarter of `first_token` while nothing is known, and between the frames of a single stream.
+/// `silent_after`; a quarter of `late_after` while nothing is known, and between the frames of a single stream.
 fn alone_limit(signs: &WaitingAttempt, usual: UsualAnswerTimes, limits: SilenceLimits) -> Duration {
-    let unknown = limits.first_token / 4;
+    let unknown = limits.late_after / 4;
     let limit = match usual.of(signs.mode) {
         Some(usual) if signs.answered => (usual * 2).max(unknown),
         Some(usual) => usual * 2,
@@ -374,7 +374,7 @@ fn alone_limit(signs: &WaitingAttempt, usual: UsualAnswerTimes, limits: SilenceL
 /// No verdict takes longer than this, however long the gaps were.
 fn longest_limit(usual: UsualAnswerTimes, limits: SilenceLimits) -> Duration {
     let usual = usual.stream.max(usual.whole).unwrap_or_default();
-    (usual * 2).max(limits.first_token).max(limits.silent_after)
+    (usual * 2).max(limits.late_after).max(limits.silent_after)
 }
 
 fn bucket(load: usize) -> Option<usize> {
@@ -411,7 +411,7 @@ mod tests {
     const A: TeamId = TeamId(1);
     const B: TeamId = TeamId(2);
     const SECOND: Duration = Duration::from_secs(1);
-    const LIMITS: SilenceLimits = SilenceLimits { silent_after: SECOND, first_token: Duration::from_secs(10) };
+    const LIMITS: SilenceLimits = SilenceLimits { silent_after: SECOND, late_after: Duration::from_secs(10) };
     const UNKNOWN: UsualAnswerTimes = UsualAnswerTimes { stream: None, whole: None };
 
     fn ms(count: u64) -> Duration {

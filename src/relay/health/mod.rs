@@ -150,7 +150,7 @@ impl HealthRegistry {
             state.health.lock().breakers.update_settings(table.settings.breaker);
             let silence = SilenceLimits {
                 silent_after: table.settings.silent_after,
-                first_token: table.model(deployment.model).late_after(AnswerMode::Stream),
+                late_after: table.model(deployment.model).late_after(AnswerMode::Stream),
             };
             let credentials = Credentials::new(state.slots(&credentials[deployment.provider.index()]));
             SetMember { state: state.clone(), max_concurrent: deployment.max_concurrent, silence, credentials }
