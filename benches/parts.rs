@@ -36,7 +36,7 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildMetadata;
 use tierway::upstream::{
-    FieldSetup, ForwardedFields, HostProtocol, OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel,
+    FieldSetup, ForwardedFields, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel,
     UpstreamRequest, Upstreams,
 };
 use tokio::runtime::Runtime;
@@ -239,7 +239,7 @@ fn attempting(c: &mut Criterion) {
     let mut group = c.benchmark_group("attempt, over loopback");
     let provider = loopback_provider().expect("loopback has a free port");
     let with_credential = |credential: &str| {
-        upstreams(OpenAiSetup {
+        upstreams(NetworkSetup {
             api: HostProtocol::OpenAi,
             base_url: format!("http://{provider}/v1"),
             credentials: vec![Secret::new(credential)],
@@ -268,10 +268,10 @@ fn attempting(c: &mut Criterion) {
     }
 }
 
-fn upstreams(host: OpenAiSetup) -> Upstreams {
+fn upstreams(host: NetworkSetup) -> Upstreams {
     let setup = ProviderSetup {
         name: "bench".into(),
-        protocol: ProviderProtocol::OpenAi(host),
+        protocol: ProviderProtocol::Network(host),
         connect_timeout: Duration::from_secs(1),
     };
     Upstreams::build(vec![setup], None, Clock).expect("the provider can be set up")

@@ -31,7 +31,7 @@ SPINE = [
     ("domain/routing/plan.rs", "plan"),
     ("relay/health/permit.rs", "permit"),
     ("upstream/mod.rs", "send"),
-    ("upstream/providers/openai.rs", "connect"),
+    ("upstream/providers/network.rs", "connect"),
     ("upstream/answer.rs", "commit"),
     ("relay/deliver.rs", "deliver"),
     ("http/egress.rs", "answer"),

@@ -28,7 +28,7 @@ use crate::domain::status::DeploymentStatus;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
 use crate::upstream::{
-    self, FieldSetup, HostProtocol, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
+    self, FieldSetup, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
 };
 use foldhash::fast::FixedState;
 use http::HeaderName;
@@ -392,7 +392,7 @@ pub fn provider_setup(
         }),
         ProviderTransport::Network(network) => {
             let api = host_api(network.protocol).ok_or_else(|| ActivateError::Protocol { provider: name.clone() })?;
-            ProviderProtocol::OpenAi(OpenAiSetup {
+            ProviderProtocol::Network(NetworkSetup {
                 api,
                 base_url: network.base_url.clone(),
                 credentials: network.credentials.iter().map(|credential| credential.secret.clone()).collect(),

@@ -7,7 +7,7 @@
 //!
 //! Start reading in [`SecretFilter::pass`].
 
-use super::OpenAiSetup;
+use super::NetworkSetup;
 use crate::domain::secret::{MASK, Secret, is_random};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -82,7 +82,7 @@ pub(super) struct ProviderSecrets(Vec<Finder<'static>>);
 
 impl ProviderSecrets {
     /// The credentials of `setup`, and the values of its headers that look like one; `None` where it has none.
-    pub(super) fn of(setup: &OpenAiSetup) -> Option<Arc<Self>> {
+    pub(super) fn of(setup: &NetworkSetup) -> Option<Arc<Self>> {
         let credentials = setup.credentials.iter().map(Secret::expose);
         // `Basic ...`: what follows the scheme is the secret.
         let value = |text: &'_ Secret| text.expose().rsplit(' ').next().map(str::to_owned);
@@ -197,7 +197,7 @@ mod tests {
     fn secrets(credentials: &[&str], headers: &[(&'static str, &str)]) -> Option<Arc<ProviderSecrets>> {
         let named = |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), Secret::new(*value));
         let headers = headers.iter().map(named).collect();
-        ProviderSecrets::of(&OpenAiSetup {
+        ProviderSecrets::of(&NetworkSetup {
             api: HostProtocol::OpenAi,
             base_url: "http://127.0.0.1/v1".into(),
             credentials: credentials.iter().map(|text| Secret::new(*text)).collect(),

@@ -33,7 +33,7 @@ pub use answer::UpstreamAnswer;
 pub use body::AnswerBody;
 pub use models_reply::ModelsReply;
 pub use request::{AttemptError, ForwardedFields, Timeouts, UpstreamModel, UpstreamRequest};
-pub use setup::{BuildError, FieldSetup, HostProtocol, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};
+pub use setup::{BuildError, FieldSetup, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;
 use crate::domain::failure::Failure;
@@ -205,7 +205,7 @@ mod tests {
     async fn without_credentials_none_is_sent() {
         let mut provider = Scripted::start(answers(1)).await;
         let mut setup = setup(provider.base_url());
-        let ProviderProtocol::OpenAi(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
+        let ProviderProtocol::Network(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
         host.credentials.clear();
         succeed(&Upstreams::build(vec![setup], None, Clock).expect("it can be built")).await;
         assert!(!provider.request().await.contains("authorization"));
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_credential_that_no_header_may_hold_is_refused_without_showing_it() {
         let mut setup = setup("http://127.0.0.1:1/v1".into());
-        let ProviderProtocol::OpenAi(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
+        let ProviderProtocol::Network(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
         host.credentials.push(Secret::new("s3cret\n"));
         let error = Upstreams::build(vec![setup], None, Clock).err().expect("a line feed ends a header");
         assert_eq!(error.to_string(), "providers.p.credential: holds characters that no header may hold");

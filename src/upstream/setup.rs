@@ -27,7 +27,7 @@ pub struct ProviderSetup {
 #[derive(Clone, PartialEq, Debug)]
 pub enum ProviderProtocol {
     /// A host on the network.
-    OpenAi(OpenAiSetup),
+    Network(NetworkSetup),
     /// No network: a simulated provider.
     Sim(SimSetup),
 }
@@ -43,7 +43,7 @@ pub enum HostProtocol {
 
 /// A host on the network, and where it differs from others of its API.
 #[derive(Clone)]
-pub struct OpenAiSetup {
+pub struct NetworkSetup {
     /// Whose API it has.
     pub api: HostProtocol,
     /// Up to and including its `/v1`, which may be missing for Anthropic's; a query string is kept on every request.
@@ -86,7 +86,7 @@ impl PartialEq for FieldSetup {
     }
 }
 
-impl OpenAiSetup {
+impl NetworkSetup {
     /// What it is known to do otherwise.
     pub(super) fn quirks(&self) -> ChatQuirks {
         let Self { finish_reason_optional, skip_malformed_frames, max_completion_tokens, .. } = *self;
@@ -94,7 +94,7 @@ impl OpenAiSetup {
     }
 }
 
-impl PartialEq for OpenAiSetup {
+impl PartialEq for NetworkSetup {
     fn eq(&self, other: &Self) -> bool {
         self.api == other.api
             && self.base_url == other.base_url
@@ -106,10 +106,10 @@ impl PartialEq for OpenAiSetup {
     }
 }
 
-impl fmt::Debug for OpenAiSetup {
+impl fmt::Debug for NetworkSetup {
     /// Without the credentials, and without the URL, which may hold one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenAiSetup")
+        f.debug_struct("NetworkSetup")
             .field("api", &self.api)
             .field("credentials", &self.credentials.len())
             .field("http2", &self.http2)

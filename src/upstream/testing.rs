@@ -75,7 +75,7 @@ impl http_body::Body for ChannelBody {
 
 /// One OpenAI-compatible provider at `base_url`, with the credential `secret`.
 pub(super) fn setup(base_url: String) -> ProviderSetup {
-    let host = OpenAiSetup {
+    let host = NetworkSetup {
         api: HostProtocol::OpenAi,
         base_url,
         credentials: vec![Secret::new("secret")],
@@ -88,7 +88,7 @@ pub(super) fn setup(base_url: String) -> ProviderSetup {
     };
     ProviderSetup {
         name: "p".into(),
-        protocol: ProviderProtocol::OpenAi(host),
+        protocol: ProviderProtocol::Network(host),
         connect_timeout: Duration::from_secs(10),
     }
 }

@@ -9,7 +9,7 @@
 mod coding;
 mod fields;
 mod model_refusals;
-mod openai;
+mod network;
 mod sim;
 
 use super::client::ClientTls;
@@ -24,7 +24,7 @@ use coding::{ContentCoding, DecodedBody};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use model_refusals::ModelRefusals;
-use openai::OpenAiHost;
+use network::NetworkProvider;
 use sim::{SimBody, SimProvider};
 use std::future::poll_fn;
 use std::io;
@@ -56,7 +56,7 @@ pub(super) struct OwnMembers {
 }
 
 enum ProviderKind {
-    OpenAi(Box<OpenAiHost>),
+    Network(Box<NetworkProvider>),
     Sim(SimProvider),
 }
 
@@ -64,10 +64,12 @@ impl UpstreamProvider {
     /// Compiles `setup`.
     pub(super) fn build(setup: ProviderSetup, tls: &ClientTls) -> Result<Self, BuildError> {
         let wire = match &setup.protocol {
-            ProviderProtocol::OpenAi(host) => ProviderKind::OpenAi(Box::new(OpenAiHost::build(&setup, host, tls)?)),
+            ProviderProtocol::Network(host) => {
+                ProviderKind::Network(Box::new(NetworkProvider::build(&setup, host, tls)?))
+            }
             ProviderProtocol::Sim(sim) => ProviderKind::Sim(SimProvider::new(*sim)),
         };
-        let never_asked = matches!(&setup.protocol, ProviderProtocol::OpenAi(host) if !host.asks_usage);
+        let never_asked = matches!(&setup.protocol, ProviderProtocol::Network(host) if !host.asks_usage);
         let (usage_refusals, ceiling_refusals) = (ModelRefusals::new(never_asked), ModelRefusals::new(false));
         Ok(Self { setup, wire, usage_refusals, ceiling_refusals })
     }
@@ -98,7 +100,7 @@ impl UpstreamProvider {
         now: Instant,
     ) -> Result<UpstreamReply, AttemptError> {
         match &self.wire {
-            ProviderKind::OpenAi(host) => host.open(request, own, now).await,
+            ProviderKind::Network(host) => host.open(request, own, now).await,
             ProviderKind::Sim(sim) => Ok(sim.open(request, now)),
         }
     }
@@ -110,7 +112,7 @@ impl UpstreamProvider {
         now: Instant,
     ) -> Option<Result<UpstreamReply, AttemptError>> {
         match &self.wire {
-            ProviderKind::OpenAi(host) => Some(host.list_models(credential, now).await),
+            ProviderKind::Network(host) => Some(host.list_models(credential, now).await),
             ProviderKind::Sim(_) => None,
         }
     }

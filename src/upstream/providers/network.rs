@@ -1,5 +1,5 @@
 //! Every host on the network, with OpenAI's API or Anthropic's; where hosts differ, the difference is a value of
-//! [`OpenAiSetup`], not code.
+//! [`NetworkSetup`], not code.
 //!
 //! It sends the client's bytes with the model's name in place and nothing of the client's identity:
 //! of headers only those of the request, the configured ones, and the ones written here.
@@ -15,7 +15,7 @@ use crate::protocol::{Grammar, messages};
 use crate::upstream::client::{ClientTls, ConnectionOptions, ConnectionPool};
 use crate::upstream::echoed_secrets::ProviderSecrets;
 use crate::upstream::{
-    AttemptError, BuildError, ForwardedFields, HostProtocol, OpenAiSetup, ProviderSetup, UpstreamRequest,
+    AttemptError, BuildError, ForwardedFields, HostProtocol, NetworkSetup, ProviderSetup, UpstreamRequest,
 };
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -27,7 +27,7 @@ use std::time::Instant;
 const OTHER_HEADERS: usize = 6;
 
 /// One host.
-pub(super) struct OpenAiHost {
+pub(super) struct NetworkProvider {
     pool: ConnectionPool,
     /// By position in [`Endpoint::ALL`].
     urls: [Url; Endpoint::ALL.len()],
@@ -41,9 +41,9 @@ pub(super) struct OpenAiHost {
     quirks: ChatQuirks,
 }
 
-impl OpenAiHost {
+impl NetworkProvider {
     /// Parses every URL once.
-    pub(super) fn build(provider: &ProviderSetup, setup: &OpenAiSetup, tls: &ClientTls) -> Result<Self, BuildError> {
+    pub(super) fn build(provider: &ProviderSetup, setup: &NetworkSetup, tls: &ClientTls) -> Result<Self, BuildError> {
         let base = base_url(&setup.base_url)
             .map(|base| setup.api.versioned(base))
             .map_err(|problem| BuildError::BaseUrl { provider: provider.name.clone(), problem })?;
