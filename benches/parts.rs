@@ -26,6 +26,7 @@ use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
 use tierway::domain::memory::InFlightAllowance;
 use tierway::domain::random::RandomValue;
+use tierway::domain::routing::AnswerMode;
 use tierway::domain::routing::plan::{PlanStep, PlanTerms, RoutePlan};
 use tierway::domain::secret::Secret;
 use tierway::protocol::chat::request::read_request;
@@ -285,6 +286,7 @@ async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
         credential: 0,
         model: &UpstreamModel::new("deepseek-v4-flash"),
         call,
+        mode: AnswerMode::of(call.metadata().stream, false),
         headers: &HeaderMap::new(),
         fields: ForwardedFields::default(),
         ceiling: None,

@@ -213,7 +213,7 @@ impl<S: AnswerSource> OutgoingBody<S> {
             self.stage = BodyStage::Ended;
             return Err(AbortError);
         };
-        let event = ApiError::broken(broken).details().break_frame(streaming.dialect, self.source.next_number());
+        let event = ApiError::broken(&broken).details().break_frame(streaming.dialect, self.source.next_number());
         self.stage = BodyStage::Leaving(StreamEnd::on(connection));
         Ok(event)
     }
@@ -354,7 +354,7 @@ mod tests {
     }
 
     fn error_text(broken: StreamFailure) -> String {
-        let event = ApiError::broken(broken).details().break_frame(Dialect::Chat, 0);
+        let event = ApiError::broken(&broken).details().break_frame(Dialect::Chat, 0);
         String::from_utf8(event.to_vec()).expect("UTF-8")
     }
 
@@ -449,6 +449,14 @@ mod tests {
         (address, lifecycle)
     }
 
+    /// The path that is asked for in this round, and how its answer breaks.
+    fn break_of(round: usize) -> (&'static str, StreamFailure) {
+        match round % 2 {
+            0 => ("/breaks", StreamFailure::Interrupted),
+            _ => ("/chats", StreamFailure::OutOfTime),
+        }
+    }
+
     async fn http1(address: SocketAddr, path: &str) -> String {
         let (read, end) = http1_on(TcpStream::connect(address).await.unwrap(), path).await;
         end.expect("closed, not reset");
@@ -469,8 +477,7 @@ mod tests {
         let (address, _lifecycle) = served(None).await;
         assert!(http1(address, "/ends").await.ends_with("0\r\n\r\n"));
         for round in 0..500 {
-            let (path, broken) =
-                [("/breaks", StreamFailure::Interrupted), ("/chats", StreamFailure::OutOfTime)][round % 2];
+            let (path, broken) = break_of(round);
             let read = http1(address, path).await;
             let event = error_text(broken);
             assert!(read.contains(&event), "round {round}: {read}");
@@ -485,8 +492,7 @@ mod tests {
         let (read, end) = http1_on(ends.connect(address).await, "/ends").await;
         assert!(read.ends_with("0\r\n\r\n") && end.is_ok(), "{end:?}: {read}");
         for round in 0..200 {
-            let (path, broken) =
-                [("/breaks", StreamFailure::Interrupted), ("/chats", StreamFailure::OutOfTime)][round % 2];
+            let (path, broken) = break_of(round);
             let (read, end) = http1_on(ends.connect(address).await, path).await;
             assert!(read.contains(&error_text(broken)), "round {round}: {read}");
             assert!(!read.contains("\r\n0\r\n"), "round {round}: {read}");
@@ -536,8 +542,7 @@ mod tests {
         for round in 0..rounds {
             let mut streams = tokio::task::JoinSet::new();
             for turn in 0..20 {
-                let (path, broken) =
-                    [("/breaks", StreamFailure::Interrupted), ("/chats", StreamFailure::OutOfTime)][turn % 2];
+                let (path, broken) = break_of(turn);
                 let client = client.clone();
                 streams.spawn(async move { (http2(client, path).await, error_text(broken)) });
             }

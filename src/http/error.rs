@@ -17,6 +17,7 @@ use crate::domain::limit::{LimitKind, OverLimit};
 use crate::domain::money::NanoUsd;
 use crate::domain::provider_state::{NamedState, StateKind};
 use crate::domain::refusal::Refusal;
+use crate::protocol::read_error;
 use crate::protocol::{Dialect, ErrorDetails};
 use crate::relay::{ServeError, StreamFailure};
 use crate::telemetry::rfc3339::Rfc3339Text;
@@ -400,8 +401,9 @@ impl ApiError {
     }
 
     /// What a stream that broke after its commit point ends with. The status is already sent.
-    pub fn broken(broken: StreamFailure) -> Self {
+    pub fn broken(broken: &StreamFailure) -> Self {
         let (code, message) = match broken {
+            StreamFailure::Unanswered(error) => return Self::of(error).unwrap_or_else(Self::rejected),
             StreamFailure::Interrupted => {
                 ("upstream_stream_interrupted", "The provider broke off: this answer is incomplete. Ask again.")
             }
@@ -413,6 +415,16 @@ impl ApiError {
             }
         };
         Self::server(StatusCode::OK, code, message)
+    }
+
+    /// A provider's refusal, where it cannot pass as it came.
+    fn rejected(rejection: &ProviderError) -> Self {
+        let refused = "The provider refused this request.";
+        let message = match read_error(&rejection.body).sentence {
+            Some(said) => format!("{refused} It said: \"{said}\"").into(),
+            None => Cow::Borrowed(refused),
+        };
+        Self::invalid("invalid_value", message)
     }
 
     /// What of it a dialect writes.
@@ -730,11 +742,20 @@ pub(super) mod tests {
 
     #[test]
     fn rows_of_broken_streams() {
-        for broken in [StreamFailure::Interrupted, StreamFailure::OutOfTime, StreamFailure::ShuttingDown] {
-            let error = ApiError::broken(broken);
+        let rejection =
+            ProviderError { status: 400, content_type: None, body: r#"{"error":{"message":"too hot"}}"#.into() };
+        let unanswered = [Failure::Unreachable.into(), ServeError::Rejected(rejection)];
+        let unanswered = unanswered.map(|error| StreamFailure::Unanswered(Box::new(error)));
+        let broken = [StreamFailure::Interrupted, StreamFailure::OutOfTime, StreamFailure::ShuttingDown];
+        for broken in broken.into_iter().chain(unanswered) {
+            let error = ApiError::broken(&broken);
             let json = String::from_utf8(error.details().body(Dialect::Chat)).expect("UTF-8");
             assert_eq!(error.details().break_frame(Dialect::Chat, 0), format!("data: {json}\n\n"));
-            insta::assert_snapshot!(format!("broken_{broken:?}"), json);
+            let name = match &broken {
+                StreamFailure::Unanswered(error) => format!("broken_Unanswered_{}", error.reason().label()),
+                broken => format!("broken_{broken:?}"),
+            };
+            insta::assert_snapshot!(name, json);
         }
     }
 

@@ -21,6 +21,7 @@ pub mod responses;
 pub mod sse;
 
 pub use body_kind::{BYTE_ORDER_MARK, BodyKind};
+pub use provider_error::read_error;
 
 pub use crate::domain::call::Dialect;
 
@@ -203,7 +204,7 @@ impl Grammar {
     /// What the body of a provider's error speaks of, and what it says to people.
     pub fn read_error(self, body: &[u8]) -> ErrorReading {
         match self {
-            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses => provider_error::read_error(body),
+            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses => read_error(body),
         }
     }
 

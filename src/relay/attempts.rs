@@ -181,6 +181,7 @@ impl Dispatch<'_> {
             credential,
             model: &self.active.upstream_models[deployment.index()],
             call: self.call,
+            mode: self.mode(),
             headers: self.headers,
             fields: self.fields,
             ceiling: if self.paid { CostBound::of(table, self.call, 0).ceiling(deployment) } else { None },
@@ -308,7 +309,7 @@ impl Dispatch<'_> {
     }
 
     fn mode(&self) -> AnswerMode {
-        AnswerMode::of(self.call.metadata().stream)
+        AnswerMode::of(self.call.metadata().stream, self.active.snapshot.table.settings.hold_streams)
     }
 
     /// What is to be done about the attempts in flight, if anything.

@@ -12,7 +12,7 @@ use super::error::StreamFailure;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::{AttemptLabels, FailureReport, Permit};
-use super::{pinned, read_on};
+use super::{ServeFuture, pinned, read_on};
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::reason::Reason;
@@ -27,6 +27,8 @@ use std::time::Instant;
 /// The body of an answer. Dropping it before its end means that the client disconnected.
 pub struct ReplyBody {
     reply: Option<ReplyInFlight>,
+    /// What makes the answer, where its client got a head before it.
+    answering: Option<ServeFuture<'static>>,
     exact_len: Option<u64>,
     /// The number of the event that would follow what broke off.
     next_number: u64,
@@ -60,11 +62,24 @@ impl ReplyBody {
         let status = answer.status.as_u16();
         let mut reply = ReplyInFlight { body: answer.body, permit, guard, status, estimator };
         reply.keep_made();
-        Self { reply: Some(reply), exact_len, next_number: 0 }
+        Self { reply: Some(reply), answering: None, exact_len, next_number: 0 }
+    }
+
+    /// The body of an answer that is still being made; until then nothing comes.
+    pub(super) fn answered_later(answering: ServeFuture<'static>) -> Self {
+        Self { reply: None, answering: Some(answering), exact_len: None, next_number: 0 }
     }
 
     /// The next frames, in one piece; `None` at the end; an error when the answer broke.
     pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamFailure>>> {
+        if let Some(answering) = &mut self.answering {
+            let answer = ready!(answering.as_mut().poll(cx));
+            self.answering = None;
+            match answer {
+                Ok(answer) => *self = answer.body,
+                Err(error) => return Poll::Ready(Some(Err(StreamFailure::Unanswered(error.sent_in_stream())))),
+            }
+        }
         let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
         let frames = ready!(reply.body.poll_frames(cx));
         // The reader of a body of known length need not poll again: the body ends with its last byte.
@@ -95,6 +110,7 @@ impl ReplyBody {
 
     /// Ends it, because the gateway is shutting down.
     pub fn cut(&mut self) -> StreamFailure {
+        self.answering = None;
         self.next_number = self.reply.as_ref().map_or(0, |reply| reply.body.next_number());
         self.end(ReplyEnd::ShutDown);
         StreamFailure::ShuttingDown

@@ -58,8 +58,8 @@ impl From<Refusal> for ServeError {
     }
 }
 
-/// Why a stream broke off after its commit point.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why a stream broke off after its commit point, or after its head.
+#[derive(Debug)]
 pub enum StreamFailure {
     /// The provider closed the connection, sent nothing for too long, or sent an error.
     Interrupted,
@@ -67,4 +67,6 @@ pub enum StreamFailure {
     OutOfTime,
     /// The gateway is shutting down.
     ShuttingDown,
+    /// Its client got a head, and there is no answer.
+    Unanswered(Box<ServeError>),
 }

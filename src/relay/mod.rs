@@ -10,6 +10,7 @@ mod active_config;
 mod attempts;
 mod deliver;
 mod dispatch;
+mod early_head;
 pub mod error;
 mod estimator;
 mod faults;
@@ -50,6 +51,7 @@ use crate::upstream::ForwardedFields;
 use active_config::ResolvedKey;
 use arc_swap::ArcSwap;
 use dispatch::{CommittedAnswer, Dispatch};
+use early_head::EarlyHead;
 use guard::RequestGuard;
 use health::HealthRegistry;
 use http::header::Entry;
@@ -100,6 +102,15 @@ pub(crate) struct RelayContext {
     stop: StopEvent,
 }
 
+/// The client of a request, as long as it waits.
+#[derive(Clone, Copy, Default)]
+struct WaitingClient<'a> {
+    /// Whether it still waits, where an answer may be read to its end without it.
+    state: Option<&'a ClientState>,
+    /// What it gets before an answer that is held.
+    head: Option<&'a EarlyHead>,
+}
+
 impl RelayContext {
     /// # Errors
     /// [`Refusal::OverLimit`] for a key that was refused too often lately.
@@ -127,17 +138,20 @@ impl Relay {
     // (`make instructions`: 10 KB of a refusal).
     pub fn serve<R: CallReader + 'static>(self: &Arc<Self>, raw: RawRequest<R>) -> ServeFuture<'_> {
         self.entered.fetch_add(1, Ordering::Relaxed);
+        if raw.active.snapshot.table.settings.hold_streams {
+            return Box::pin(self.clone().serve_held(raw));
+        }
         match raw.active.may_read_on() {
-            true => Box::pin(self.clone().serve_to_end(raw)),
-            false => Box::pin(self.serve_for(raw, None)),
+            true => Box::pin(self.clone().serve_to_end(raw, None)),
+            false => Box::pin(self.serve_for(raw, WaitingClient::default())),
         }
     }
 
-    /// Serves it; `client` says whether it still waits, where an answer may be read to its end without it.
+    /// Serves it for `client`.
     async fn serve_for<R: CallReader>(
         &self,
         raw: RawRequest<R>,
-        client: Option<&ClientState>,
+        client: WaitingClient<'_>,
     ) -> Result<SuccessReply, ErrorReply> {
         let mut guard = RequestGuard::open(self.context.clone(), raw.id, raw.received);
         match self.handle(raw, client, &mut guard).await {
@@ -163,7 +177,7 @@ impl Relay {
     async fn handle<R: CallReader>(
         &self,
         mut raw: RawRequest<R>,
-        client: Option<&ClientState>,
+        client: WaitingClient<'_>,
         guard: &mut RequestGuard,
     ) -> Result<CommittedAnswer, ServeError> {
         let context = &*self.context;
@@ -211,10 +225,10 @@ impl Relay {
         if let Some(retry_after) = paused {
             return Err(Refusal::BudgetPaused { retry_after }.into());
         }
-        let policy = &*key.policy;
         let fields = ForwardedFields { headers: Some(&raw.listed_headers), query: raw.query.as_deref() };
         let allowance = &self.allowance(active, &resolved);
         guard.state.allowance = Some(allowance.clone());
+        client.may_get_head(&guard.state, allowance);
         let (call, headers, team) = (&call, &raw.headers, resolved.team);
         let dispatch = Dispatch {
             context,
@@ -225,10 +239,10 @@ impl Relay {
             fields,
             deadline,
             team,
-            policy,
+            policy: &key.policy,
             pinned,
             allowance,
-            client,
+            client: client.state,
         };
         Box::pin(dispatch.run(&mut plan, guard)).await
     }

@@ -7,8 +7,9 @@
 //! Start reading in [`Relay::serve_to_end`], then [`client_left`].
 
 use super::deliver::{ReplyEnd, ReplyInFlight};
+use super::early_head::EarlyHead;
 use super::request::CallReader;
-use super::{ErrorReply, RawRequest, Relay, SuccessReply};
+use super::{ErrorReply, RawRequest, Relay, SuccessReply, WaitingClient};
 use crate::config::OnAbandon;
 use crate::domain::failure::Failure;
 use std::future::{pending, poll_fn};
@@ -67,20 +68,22 @@ impl StopEvent {
 }
 
 impl Relay {
-    /// Serves `raw`. Where its client leaves while an attempt is in flight that is to be read on, it goes on without.
+    /// Serves `raw`, which may get a `head` before its answer. Where its client leaves while an attempt is in flight that is to be read on, it goes on without.
     ///
     /// # Errors
     /// [`ErrorReply`], which must be sent to the client.
     pub(super) async fn serve_to_end<R: CallReader + 'static>(
         self: Arc<Self>,
         raw: RawRequest<R>,
+        head: Option<Arc<EarlyHead>>,
     ) -> Result<SuccessReply, ErrorReply> {
         let client = Arc::new(ClientState::default());
         let (presence, mut stop) = (client.clone(), self.context.stop.0.subscribe());
         let task = tokio::spawn(async move {
+            let waiting = WaitingClient { state: Some(&presence), head: head.as_deref() };
             tokio::select! {
                 biased;
-                result = self.serve_for(raw, Some(&presence)) => Some(result),
+                result = self.serve_for(raw, waiting) => Some(result),
                 _ = stop.wait_for(|stopped| *stopped) => None,
             }
         });

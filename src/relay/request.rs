@@ -120,14 +120,24 @@ impl ErrorReply {
         self.guard.state.key.is_some()
     }
 
+    /// Ends the request, whose client got a head with success before; returns what its stream ends with.
+    pub(super) fn sent_in_stream(self) -> Box<ServeError> {
+        let Self { error, guard, .. } = self;
+        guard.settle(outcome_of(&error), error.reason(), StatusCode::OK.as_u16());
+        Box::new(error)
+    }
+
     /// Ends the request with the HTTP status that the client gets.
     pub fn send(self, status: StatusCode) {
-        let outcome = match &self.error {
-            ServeError::Refused(Refusal::Body(BodyProblem::BrokenOff)) => Outcome::Abandoned,
-            ServeError::Refused(_) => Outcome::Refused,
-            _ => Outcome::Failed,
-        };
-        self.guard.settle(outcome, self.error.reason(), status.as_u16());
+        self.guard.settle(outcome_of(&self.error), self.error.reason(), status.as_u16());
+    }
+}
+
+fn outcome_of(error: &ServeError) -> Outcome {
+    match error {
+        ServeError::Refused(Refusal::Body(BodyProblem::BrokenOff)) => Outcome::Abandoned,
+        ServeError::Refused(_) => Outcome::Refused,
+        _ => Outcome::Failed,
     }
 }
 

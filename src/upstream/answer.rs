@@ -1,24 +1,23 @@
 //! The commit rule: what of a provider's reply counts as an answer.
 //!
-//! A stream is answered by its first good frame, a whole answer by its last byte; everything before
-//! that may still be forgotten in favour of another provider. Nothing here watches the clock (the
+//! A stream is answered by its first good frame, a whole answer, or a stream that is held, by its last byte; everything
+//! before that may still be forgotten in favour of another provider. Nothing here watches the clock (the
 //! caller does) and nothing decides what follows a failure.
 //!
 //! Start reading in [`obtain`].
 
 use super::body::AnswerBody;
-use super::held::{HeldAnswer, MAX_HELD_ANSWER};
-use super::meter::AnswerMeter;
+use super::held::HeldAnswer;
 use super::open::open;
 use super::provider_request_id::provider_request_id;
 use super::providers::{UpstreamProvider, UpstreamReply};
 use super::stream::AnswerStream;
-use super::{AttemptError, AttemptWatch, UpstreamRequest, content_type, fold};
+use super::whole_answer::{stream_to_its_end, whole, without_a_token};
+use super::{AttemptError, AttemptWatch, UpstreamRequest, content_type};
 use crate::clock::Clock;
-use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
-use crate::domain::provider_state::StateId;
-use crate::protocol::{AnswerError, Grammar, Moment, StreamOpeningSize, request_id_header};
+use crate::domain::routing::AnswerMode;
+use crate::protocol::{StreamOpeningSize, request_id_header};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -53,31 +52,23 @@ pub(super) async fn obtain(
     let label = content_type::is_event_stream(&headers);
     let is_stream = reply.source.is_event_stream(asked, label, &mut heard).await?;
     let grammar = reply.grammar;
-    let other_model = |answer: &[u8]| grammar.other_model(answer, request.model.name());
     let (other_model, body) = match (asked, is_stream) {
-        (true, true) => {
+        (true, true) if request.mode == AnswerMode::Stream => {
             let (stream, first) = stream(reply, request, clock, &mut heard).await?;
-            (other_model(&first), AnswerBody::stream(stream, first, request.timeouts, clock))
+            (
+                grammar.other_model(&first, request.model.name()),
+                AnswerBody::stream(stream, first, request.timeouts, clock),
+            )
         }
-        (asked, _) => {
+        (_, is_stream) => {
             let mut held = HeldAnswer::none(request.allowance);
-            let (bytes, (tally, made), other_model) = if is_stream {
-                let stream = AnswerStream::new(reply, request.call, request.allowance);
-                let (all, tally) = fold::read(stream, MAX_HELD_ANSWER, &mut held, clock, &mut heard).await?;
-                let whole = Bytes::from(grammar.whole_of(all).ok_or_else(garbage)?);
-                let (_, made) = judge(grammar, &whole)?;
-                let other_model = other_model(&whole);
-                (whole, (tally, made), other_model)
-            } else {
-                let bytes = reply.source.collect(MAX_HELD_ANSWER, &mut held, clock, &mut heard).await?;
-                let (judged, other_model) = (judge(grammar, &bytes)?, other_model(&bytes));
-                match asked {
-                    true => (grammar.stream_of(&bytes, request.call).ok_or_else(garbage)?.into(), judged, other_model),
-                    false => (bytes, judged, other_model),
-                }
+            let whole = match is_stream {
+                true => stream_to_its_end(reply, request, &mut held, clock, &mut heard).await?,
+                false => whole(reply, request, &mut held, clock, &mut heard).await?,
             };
-            held.hold(bytes.len(), clock, &mut heard).await?;
-            (other_model, AnswerBody::whole(held.attached_to(bytes), grammar, tally, made))
+            held.hold(whole.bytes.len(), clock, &mut heard).await?;
+            let body = AnswerBody::whole(held.attached_to(whole.bytes), grammar, whole.tally, whole.made);
+            (whole.other_model, body)
         }
     };
     content_type::correct(&mut headers, asked);
@@ -104,33 +95,6 @@ pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(ANSWER_HEADERS);
     passed.extend(PASSED_BACK.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))));
     passed
-}
-
-/// What is known of the tokens of the whole answer `body`, and what the provider made with it.
-///
-/// # Errors
-/// It is none.
-fn judge(grammar: Grammar, body: &[u8]) -> Result<(UsageTally, Vec<StateId>), AttemptError> {
-    let (mut fault, mut answered, mut meter, mut made) = (false, false, AnswerMeter::default(), Vec::new());
-    let read = grammar.read_whole(body, |moment| {
-        fault |= moment == Moment::Fault;
-        answered |= moment == Moment::Finish;
-        if let Moment::Made(id) = moment {
-            made.push(id);
-        }
-        meter.note(moment);
-    });
-    match read {
-        Ok(()) if fault => Err(AttemptError::new(Failure::ErrorInside, "an error inside a 2xx")),
-        Ok(()) if !answered => Err(AttemptError::new(Failure::NoAnswer, "a 2xx without a choice or a vector")),
-        Ok(()) => Ok((meter.tally(true), made)),
-        Err(error @ AnswerError::EndsEarly) => Err(AttemptError::new(Failure::Truncated, error.to_string())),
-        Err(error @ AnswerError::NotAnObject(_)) => Err(AttemptError::new(Failure::Garbage, error.to_string())),
-    }
-}
-
-fn garbage() -> AttemptError {
-    AttemptError::new(Failure::Garbage, "an answer that cannot be read")
 }
 
 /// A stream whose first good frame came, and its bytes up to there.
@@ -164,7 +128,7 @@ async fn first_good(
         let batch = match poll_fn(|cx| stream.poll_batch(cx)).await {
             Some(Ok(batch)) => batch,
             Some(Err(broken)) => return Err(broken.into()),
-            None => return Err(AttemptError::new(Failure::Truncated, "the stream ended before its first token")),
+            None => return Err(without_a_token()),
         };
         heard();
         let is_much = held.len() + batch.bytes.len() > opening.bytes;

@@ -1,7 +1,7 @@
-//! A stream of which its client wants the whole: read to its end before anything of it is passed on.
+//! A stream that is read to its end before anything of it is passed on: its client wants the whole, or streams are held.
 //!
 //! It ends as a stream does for a client that reads it; until then another provider may be asked. What becomes of the
-//! frames is the grammar's.
+//! frames is the caller's, or the grammar's.
 //!
 //! Start reading in [`read`].
 
@@ -10,27 +10,38 @@ use super::body::GRACE;
 use super::held::HeldAnswer;
 use super::stream::AnswerStream;
 use crate::clock::Clock;
-use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
 use bytes::{Bytes, BytesMut};
 use std::future::{pending, poll_fn};
+use std::time::Duration;
 
-/// All frames of `stream`, counted in `held`, and what is known of its tokens. Calls `heard` for each read.
+/// A stream of which all came.
+pub(super) struct FoldedStream {
+    /// Its frames.
+    pub(super) bytes: Bytes,
+    /// A good frame was among them.
+    pub(super) good: bool,
+}
+
+/// All frames of `stream`, counted in `held`. It may be silent for `idle` after its first frame. Calls `heard` for each
+/// read.
 ///
 /// # Errors
-/// It broke off, holds more than `limit` bytes, or there is no room for it.
+/// It broke off or fell silent, holds more than `limit` bytes, or there is no room for it.
 pub(super) async fn read(
-    mut stream: AnswerStream,
+    stream: &mut AnswerStream,
+    idle: Duration,
     limit: usize,
     held: &mut HeldAnswer,
     clock: Clock,
     heard: &mut (dyn FnMut() + Send),
-) -> Result<(Bytes, UsageTally), AttemptError> {
-    let mut all = BytesMut::new();
-    // When a stream is over that has said everything and does not end.
+) -> Result<FoldedStream, AttemptError> {
+    let (mut all, mut good) = (BytesMut::new(), false);
+    // When it is over, if nothing comes: what has said everything and does not end is given less time.
     let mut over_at = None;
+    let mut has_finished = false;
     while !stream.is_complete() {
-        let grace = async {
+        let silence = async {
             match over_at {
                 Some(at) => clock.sleep_until(at).await,
                 None => pending().await,
@@ -39,17 +50,21 @@ pub(super) async fn read(
         let read = tokio::select! {
             biased;
             read = poll_fn(|cx| stream.poll_batch(cx)) => Some(read),
-            () = grace => None,
+            () = silence => None,
         };
         match read {
-            None => all.extend_from_slice(&stream.close()),
+            None if stream.is_finished() => all.extend_from_slice(&stream.close()),
+            None => return Err(AttemptError::new(Failure::IdleTimeout, "a stream fell silent before its end")),
             Some(None) => break,
             Some(Some(Err(broken))) => return Err(broken.into()),
             Some(Some(Ok(batch))) => {
                 heard();
                 all.extend_from_slice(&batch.bytes);
-                if stream.is_finished() && (batch.alive || over_at.is_none()) {
-                    over_at = Some(clock.now() + GRACE);
+                good |= batch.good;
+                let finishes = stream.is_finished() && !has_finished;
+                if batch.alive || batch.pinged || finishes {
+                    has_finished = stream.is_finished();
+                    over_at = clock.now().checked_add(if has_finished { idle.min(GRACE) } else { idle });
                 }
             }
         }
@@ -58,19 +73,19 @@ pub(super) async fn read(
         }
         held.hold(all.len(), clock, heard).await?;
     }
-    Ok((all.freeze(), stream.tally()))
+    Ok(FoldedStream { bytes: all.freeze(), good })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::estimate::UsageTally;
     use crate::domain::memory::InFlightAllowance;
     use crate::protocol::Grammar;
     use crate::protocol::chat::answer::ChatQuirks;
     use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, feed};
     use http::{HeaderMap, StatusCode};
-    use std::time::Duration;
 
     const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
     const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
@@ -83,7 +98,7 @@ mod tests {
         let grammar = Grammar::Chat(ChatQuirks::default());
         let reply = UpstreamReply { status: StatusCode::OK, headers: HeaderMap::new(), source, grammar };
         let allowance = InFlightAllowance::default();
-        let stream = AnswerStream::new(reply, &call(r#"{"model":"m"}"#), &allowance);
+        let mut stream = AnswerStream::new(reply, &call(r#"{"model":"m"}"#), &allowance);
         let mut held = HeldAnswer::none(&allowance);
         let sending = async {
             for frame in frames {
@@ -92,11 +107,11 @@ mod tests {
             }
         };
         let mut unheard = || {};
-        let reading =
-            tokio::time::timeout(Duration::from_secs(60), read(stream, limit, &mut held, Clock, &mut unheard));
-        let (read, ()) = tokio::join!(reading, sending);
-        let (all, tally) = read.expect("it ends").map_err(|error| error.failure)?;
-        Ok((String::from_utf8(all.to_vec()).expect("tests send text"), tally))
+        let idle = Duration::from_secs(20);
+        let reading = read(&mut stream, idle, limit, &mut held, Clock, &mut unheard);
+        let (read, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(60), reading), sending);
+        let all = read.expect("it ends").map_err(|error| error.failure)?;
+        Ok((String::from_utf8(all.bytes.to_vec()).expect("tests send text"), stream.tally()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -111,5 +126,6 @@ mod tests {
         );
         assert_eq!(folded(&[GOOD, "data: {\"error\":1}\n\n"], 1 << 20).await.err(), Some(Failure::ErrorInside));
         assert_eq!(folded(&[GOOD, GOOD], 2 * GOOD.len() - 1).await.err(), Some(Failure::Unreadable));
+        assert_eq!(folded(&[GOOD, ": c\n\n"], 1 << 20).await.err(), Some(Failure::IdleTimeout));
     }
 }

@@ -28,6 +28,7 @@ mod setup;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod whole_answer;
 
 pub use answer::UpstreamAnswer;
 pub use body::AnswerBody;
@@ -114,7 +115,7 @@ impl Upstreams {
         watch: &dyn AttemptWatch,
     ) -> Result<UpstreamAnswer, AttemptError> {
         let now = self.clock.now();
-        let mut limit = request.timeouts.until_commit(now, request.call.metadata().stream);
+        let mut limit = request.timeouts.until_commit(now, request.mode);
         if limit.at <= now {
             return Err(AttemptError::new(limit.failure, "no time was left to send it"));
         }
@@ -141,6 +142,7 @@ mod tests {
     use super::*;
     use crate::domain::memory::InFlightAllowance;
     use crate::domain::random::RandomValue;
+    use crate::domain::routing::AnswerMode;
     use crate::domain::secret::Secret;
     use http::{HeaderMap, HeaderValue};
     use std::future::poll_fn;
@@ -173,6 +175,7 @@ mod tests {
             credential: 0,
             model: &UpstreamModel::new("up/\"name\""),
             call: &call(BODY),
+            mode: AnswerMode::Whole,
             headers: &headers,
             fields: ForwardedFields::default(),
             ceiling: None,

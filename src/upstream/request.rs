@@ -10,6 +10,7 @@ use crate::domain::failure::{Failure, ProviderError};
 use crate::domain::id::ProviderId;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::random::RandomValue;
+use crate::domain::routing::AnswerMode;
 use crate::protocol::json::text::quoted;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -51,6 +52,8 @@ pub struct UpstreamRequest<'a> {
     pub model: &'a UpstreamModel,
     /// The request.
     pub call: &'a Call,
+    /// Whether the commit point of a stream is its first good frame, or its end.
+    pub mode: AnswerMode,
     /// The client's headers that every provider gets; `http` holds the list.
     pub headers: &'a HeaderMap,
     /// What a provider gets where its configuration lists it.
@@ -80,9 +83,9 @@ pub struct ForwardedFields<'a> {
 pub struct Timeouts {
     /// From sending to the first good frame of a stream.
     pub first_token: Duration,
-    /// From sending to the last byte of a whole answer.
+    /// From sending to the last byte of a whole answer, or of a stream that is held.
     pub whole: Duration,
-    /// Between two data frames of a stream after the commit point.
+    /// Between two data frames of a stream, after its first good one.
     pub idle: Duration,
     /// When the request's own time is over, whatever it is doing.
     pub deadline: Instant,
@@ -90,10 +93,10 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// What ends the wait for the commit point of an attempt sent at `now`.
-    pub(super) fn until_commit(&self, now: Instant, stream: bool) -> TimeLimit {
-        let (span, failure) = match stream {
-            true => (self.first_token, Failure::FirstTokenTimeout),
-            false => (self.whole, Failure::WholeTimeout),
+    pub(super) fn until_commit(&self, now: Instant, mode: AnswerMode) -> TimeLimit {
+        let (span, failure) = match mode {
+            AnswerMode::Stream => (self.first_token, Failure::FirstTokenTimeout),
+            AnswerMode::Whole => (self.whole, Failure::WholeTimeout),
         };
         TimeLimit::earlier(now, span, failure, self.deadline)
     }

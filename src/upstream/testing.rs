@@ -10,6 +10,7 @@ use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::random::RandomValue;
+use crate::domain::routing::AnswerMode;
 use crate::domain::secret::Secret;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -115,6 +116,7 @@ pub(super) async fn send(
         credential: 0,
         model: &UpstreamModel::new("m"),
         call,
+        mode: AnswerMode::of(call.metadata().stream, false),
         headers: &HeaderMap::new(),
         fields: ForwardedFields::default(),
         ceiling: None,

@@ -22,6 +22,7 @@ mod echo;
 mod errors;
 mod failover;
 mod hedging;
+mod held_streams;
 mod holds;
 mod idempotency;
 mod identity;

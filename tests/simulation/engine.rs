@@ -303,7 +303,7 @@ impl<'w> Simulation<'w> {
         if let Some(after) = planned.leaves_after {
             self.later(planned.at + after, Event::ClientGone(request));
         }
-        let mode = AnswerMode::of(planned.stream);
+        let mode = AnswerMode::of(planned.stream, false);
         self.active_requests[request] = Some(ActiveRequest {
             plan,
             active,

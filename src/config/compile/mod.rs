@@ -23,7 +23,8 @@ use super::catalogue::{HostQuirks, PriceCatalogue};
 use super::problem::ValueLocation;
 use super::reader::{Diagnostics, Setting, nearest};
 use super::sections::{
-    ConfigFile, NetworkSection, ProviderSection, ServerSection, SimulationSection, StoreSection, TlsSection,
+    BrokenStream, ConfigFile, NetworkSection, ProviderSection, ServerSection, SimulationSection, StoreSection,
+    TlsSection,
 };
 use super::settings::{
     ConnectionLimits, CorsSettings, NetworkSettings, OutputCeiling, ProtocolName, ProviderSettings, ProviderTransport,
@@ -184,6 +185,7 @@ fn routing_settings(file: &ConfigFile, home: Option<RegionId>) -> RoutingSetting
         same_region_retry_on_500: routing.same_region_retry_on_500.value == 1,
         silent_after: routing.silent_after.value.0,
         beyond_hold_pause: routing.beyond_hold_pause.value,
+        hold_streams: routing.stream.value == BrokenStream::Buffered,
         breaker: BreakerSettings {
             failures: breaker.failures.value.get(),
             ratio_bp: breaker.ratio.value.basis_points,

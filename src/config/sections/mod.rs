@@ -41,7 +41,7 @@ use language::{ConfigLanguage, other_language};
 pub(super) use models::{DeploymentSection, ModelSection};
 pub(super) use prices::{PriceAboveSection, PriceSection};
 pub(super) use providers::{NetworkSection, ProviderSection, SimulationSection};
-pub(super) use routing::{AliasSection, RoutingSection, TierSection};
+pub(super) use routing::{AliasSection, BrokenStream, RoutingSection, TierSection};
 pub(super) use server::{ServerSection, StoreSection, TelemetrySection, TlsSection};
 
 /// Settings whose value may be a secret: their lines are not shown when the file is not TOML.

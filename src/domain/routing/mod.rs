@@ -19,18 +19,19 @@ pub mod silence;
 pub mod split;
 pub mod table;
 
-/// Whether an answer comes as a stream or whole.
+/// Whether an answer is passed on as it comes, or once it is whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AnswerMode {
     /// Frame by frame.
     Stream,
-    /// In one piece.
+    /// In one piece: an answer without frames, or a stream that is held until all of it came.
     Whole,
 }
 
 impl AnswerMode {
-    /// The mode of the answer to a call whose `stream` member has this value.
-    pub fn of(stream: bool) -> Self {
-        if stream { Self::Stream } else { Self::Whole }
+    /// The mode of the answer to a call whose `stream` member has this value; `held`: streams are held until they are
+    /// complete.
+    pub fn of(stream: bool, held: bool) -> Self {
+        if stream && !held { Self::Stream } else { Self::Whole }
     }
 }

@@ -192,7 +192,7 @@ impl RoutePlan {
         let candidate_models = builder::candidate_models(table, authorized, call, terms.no_fallback, draw)?;
         Ok(Self {
             candidate_models,
-            mode: AnswerMode::of(call.metadata().stream),
+            mode: AnswerMode::of(call.metadata().stream, table.settings.hold_streams),
             terms,
             tried: Vec::with_capacity(1),
             retry_same: None,

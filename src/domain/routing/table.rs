@@ -320,6 +320,8 @@ pub struct RoutingSettings {
     pub silent_after: Duration,
     /// How long budgeted requests are kept from a deployment whose answer cost more than was held for it.
     pub beyond_hold_pause: Duration,
+    /// Whether a stream is held until all of it came, so that another deployment may still be asked.
+    pub hold_streams: bool,
     /// The settings of every deployment's breaker.
     pub breaker: BreakerSettings,
 }

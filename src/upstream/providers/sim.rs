@@ -178,6 +178,7 @@ mod tests {
     use crate::domain::id::ProviderId;
     use crate::domain::memory::InFlightAllowance;
     use crate::domain::random::RandomValue;
+    use crate::domain::routing::AnswerMode;
     use crate::upstream::ForwardedFields;
     use crate::upstream::testing::{drain, metadata, timeouts};
     use crate::upstream::{AttemptError, ProviderProtocol, ProviderSetup, UpstreamModel, Upstreams};
@@ -205,6 +206,7 @@ mod tests {
             credential: 0,
             model: &UpstreamModel::new("up"),
             call,
+            mode: AnswerMode::of(call.metadata().stream, false),
             headers: &HeaderMap::new(),
             fields: ForwardedFields::default(),
             ceiling: None,
@@ -319,6 +321,7 @@ mod tests {
                 credential: 0,
                 model: &UpstreamModel::new("up"),
                 call: &call,
+                mode: AnswerMode::Whole,
                 headers: &HeaderMap::new(),
                 fields: ForwardedFields::default(),
                 ceiling: None,
