@@ -20,7 +20,7 @@ export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 SDK_SUITES := .tools/openai-$(shell sed -n 's/^openai==\([^ ]*\).*/\1/p' tests/sdk/requirements.txt)
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
+.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,7 +29,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk sdk-suites corpus outages attacks-small ops admin quickstart ## install what the tests need, then run every one of them
+test: check rust sdk sdk-suites corpus outages scenarios-small attacks-small ops admin quickstart ## install what the tests need, then run every one of them
 
 check: setup house ## formatting, lints, documentation (of private items too), shape of the source, licences, instruction counts
 	cargo fmt --check
@@ -136,6 +136,13 @@ tuesday: setup tests/sdk/.venv/installed ## fail the cheapest provider in seven 
 outages: setup tests/sdk/.venv/installed ## the official client while the cheapest provider fails, in four ways, a few seconds each, against the debug binary
 	cargo build --locked
 	python3 benches/tuesday.py --tierway $(TIERWAY_BIN) --small $(ARGS)
+
+scenarios: setup tests/sdk/.venv/installed ## sixteen ways in which a provider fails, whole and streamed, with streams passed on and held; write docs/scenarios.md
+	python3 benches/scenarios.py $(ARGS)
+
+scenarios-small: setup tests/sdk/.venv/installed ## seven of them, half a minute in all, against the debug binary
+	cargo build --locked
+	python3 benches/scenarios.py --tierway $(TIERWAY_BIN) --small --jobs 4 $(ARGS)
 
 attacks: ## keys whose requests make their provider fail in every way, beside keys that are to be served; write docs/attacks.md
 	python3 benches/attacks.py $(ARGS)

@@ -15,6 +15,7 @@ import collections
 import json
 import random
 import socket
+import struct
 import sys
 from dataclasses import dataclass
 
@@ -30,8 +31,9 @@ class Fault:
     """What a provider does instead of answering.
 
     kind: "status" (answers with `status`), "silent" (accepts, reads, and sends nothing more, on open streams
-    too), "black_hole" (silent, accepts nothing, and its queue of connections is full), "slow" (`times` as slow),
-    "cut" (closes whatever is not complete `after_s` seconds after its request).
+    too), "black_hole" (silent, accepts nothing, and its queue of connections is full), "refused" (nothing listens any
+    more), "slow" (`times` as slow), "cut" (closes whatever is not complete `after_s` seconds after its request), "broken"
+    (half of the answer, and then `end`), "says" (a 200 with `text` as its body, or as a frame behind two good ones).
     """
 
     kind: str
@@ -45,6 +47,16 @@ class Fault:
     credential: str | None = None
     times: int = 20
     after_s: float = 5.0
+    #: How a "broken" answer ends: "fin", "rst", "stall", or "clean" as if it were whole.
+    end: str = "fin"
+    text: str = ""
+    #: The error of "status", if it is not the usual one.
+    error: dict | None = None
+    #: Only so many requests meet the fault, if it is given; and only every so many of them.
+    first: int | None = None
+    every: int = 1
+    #: How many requests came since it began.
+    arrived: int = 0
 
 
 class Provider:
@@ -79,6 +91,9 @@ class Provider:
 
     def fail(self, fault):
         self.fault = fault
+        if fault and fault.kind == "refused":
+            self.accepting.cancel()
+            self.listener.close()
         if fault and fault.kind == "black_hole":
             self.accepting.cancel()
             # On Linux a second listen() changes the length of the queue.
@@ -117,6 +132,9 @@ class Provider:
         self.arrivals[credential, seed] += 1
         if not fault or (fault.credential and fault.credential.lower() != credential):
             return None
+        fault.arrived += 1
+        if (fault.first is not None and fault.arrived > fault.first) or fault.arrived % fault.every:
+            return None
         return fault if random.Random(f"{seed}/{times}").random() < fault.share else None
 
     async def answer(self, reader, writer, ask, fault):
@@ -125,11 +143,18 @@ class Provider:
         times = fault.times if fault and fault.kind == "slow" else 1
         tokens = int(ask.get("max_tokens") or 10)
         if ask.get("stream"):
-            return await self.stream(reader, writer, ask, tokens, times)
+            return await self.stream(reader, writer, ask, tokens, times, fault)
         await self.pause(reader, (self.first_s + self.pace_s * (tokens - 1)) * times)
-        await send_json(writer, "200 OK", whole(ask, tokens, self.name))
+        if fault and fault.kind == "says":
+            return await send_raw(writer, "200 OK", fault.text.encode())
+        raw = json.dumps(whole(ask, tokens, self.name)).encode()
+        if fault and fault.kind == "broken":
+            half = raw[: len(raw) // 2]
+            await send_raw(writer, "200 OK", half, length=None if fault.end == "clean" else len(raw))
+            return await break_off(reader, writer, fault)
+        await send_raw(writer, "200 OK", raw)
 
-    async def stream(self, reader, writer, ask, tokens, times):
+    async def stream(self, reader, writer, ask, tokens, times, fault):
         await self.pause(reader, self.first_s * times)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         for number in range(tokens):
@@ -138,6 +163,12 @@ class Provider:
             delta = {"role": "assistant", "content": "tok "} if number == 0 else {"content": "tok "}
             write_frame(writer, json.dumps(chunk(ask, [{"index": 0, "delta": delta, "finish_reason": None}])))
             await writer.drain()
+            if fault and number == 1 and fault.kind in ("broken", "says"):
+                if fault.kind == "says":
+                    write_frame(writer, fault.text)
+                if fault.kind == "says" or fault.end == "clean":
+                    writer.write(b"0\r\n\r\n")
+                return await break_off(reader, writer, fault)
         write_frame(writer, json.dumps(chunk(ask, [{"index": 0, "delta": {}, "finish_reason": "stop"}])))
         if (ask.get("stream_options") or {}).get("include_usage"):
             write_frame(writer, json.dumps({**chunk(ask, []), "usage": usage(tokens)}))
@@ -157,16 +188,36 @@ class Provider:
 # --- what is sent -----------------------------------------------------------------------------
 
 
+async def break_off(reader, writer, fault):
+    """Ends an answer of which a part was written."""
+    await writer.drain()
+    if fault.kind == "says" or fault.end == "clean":
+        return
+    if fault.end == "stall":
+        while await reader.read(HEAD_LIMIT):
+            pass
+    if fault.end == "rst":
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    raise ConnectionResetError
+
+
 async def refuse(writer, fault):
     kinds = {429: "rate_limit_error", 401: "authentication_error"}
-    error = {"message": f"The provider answers {fault.status}.", "type": kinds.get(fault.status, "server_error"), "code": None}
+    usual = {"message": f"The provider answers {fault.status}.", "type": kinds.get(fault.status, "server_error"), "code": None}
+    error = fault.error or usual
     more = f"retry-after: {fault.retry_after}\r\n" if fault.retry_after is not None else ""
     await send_json(writer, f"{fault.status} Fault", {"error": error}, more)
 
 
 async def send_json(writer, status, body, more=""):
-    raw = json.dumps(body).encode()
-    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{more}content-length: {len(raw)}\r\n\r\n"
+    await send_raw(writer, status, json.dumps(body).encode(), more)
+
+
+async def send_raw(writer, status, raw, more="", length=None):
+    """`length`: what the head promises, if it is more than comes."""
+    length = len(raw) if length is None else length
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{more}content-length: {length}\r\n\r\n"
     writer.write(head.encode() + raw)
     await writer.drain()
 

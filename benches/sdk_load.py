@@ -1,6 +1,7 @@
 """Requests of the official Python client at a fixed rate: run by the interpreter of tests/sdk/.venv.
 
-Every client is `AsyncOpenAI` as an application would write it: only its address, key and timeout are set.
+Every client is `AsyncOpenAI` as an application would write it: only its address, key and timeout are set, and
+`max_retries` where a load names it.
 A request has failed when the application would have seen an exception; the client's own retries are counted
 beside it. The argument is the load as JSON. A line on stdout says that everything is ready; a line on stdin is the Unix time
 at which to begin; at the end stdout has a line for each request.
@@ -36,7 +37,7 @@ class CountingClient(AsyncOpenAI):
 async def main():
     load = json.loads(sys.argv[1])
     clients = [
-        (target["name"], timeout, mode, CountingClient(base_url=target["base_url"], api_key=target["key"], timeout=timeout))
+        (target["name"], timeout, mode, client_of(load, target, timeout))
         for target in load["targets"] for timeout in load["timeouts"] for mode in load["modes"]
     ]
     gc.freeze()
@@ -51,12 +52,17 @@ async def main():
         print(json.dumps(seen))
 
 
+def client_of(load, target, timeout):
+    kept = {"max_retries": load["max_retries"]} if "max_retries" in load else {}
+    return CountingClient(base_url=target["base_url"], api_key=target["key"], timeout=timeout, **kept)
+
+
 async def one(load, seed, chosen, due, begins):
     target, timeout, mode, client = chosen
     SENDS.set([0])
     seen = {"target": target, "timeout": timeout, "mode": mode, "due_s": round(due - begins, 4),
             "late_ms": round((time.time() - due) * 1000, 1), "first_ms": None, "attempts": None, "deployment": None,
-            "error": None}
+            "error": None, "status": None}
     try:
         async with asyncio.timeout(PATIENCE):
             seen["outcome"] = await ask(load, seed, client, mode, due, seen)
@@ -64,6 +70,7 @@ async def one(load, seed, chosen, due, begins):
         seen["outcome"] = "failed" if seen["first_ms"] is None else "cut"
         seen["error"] = f"{type(error).__name__}: {error}"[:300]
         if isinstance(error, APIStatusError):
+            seen["status"] = error.status_code
             note_headers(seen, error.response.headers)
     seen["end_ms"] = round((time.time() - due) * 1000, 1)
     seen["sends"] = SENDS.get()[0]
@@ -80,14 +87,20 @@ async def ask(load, seed, client, mode, due, seen):
     if mode == "whole":
         seen["first_ms"] = round((time.time() - due) * 1000, 1)
         choice = answer.choices[0]
-        return "served" if choice.finish_reason == "stop" and choice.message.content else "passed off as whole"
-    finished = False
+        return end_of(load, choice.finish_reason == "stop", choice.message.content)
+    finished, text = False, ""
     async for chunk in answer:
         for choice in chunk.choices:
             if choice.delta.content and seen["first_ms"] is None:
                 seen["first_ms"] = round((time.time() - due) * 1000, 1)
+            text += choice.delta.content or ""
             finished = finished or choice.finish_reason == "stop"
-    return "served" if finished else "passed off as whole"
+    return end_of(load, finished, text)
+
+
+def end_of(load, finished, text):
+    """How an answer ended that the client takes for whole: every provider says one word for each token."""
+    return "served" if finished and text == "tok " * load["tokens"] else "passed off as whole"
 
 
 def note_headers(seen, headers):
