@@ -81,7 +81,11 @@ impl ReplyBody {
             }
         }
         let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
-        let frames = ready!(reply.body.poll_frames(cx));
+        let polled = reply.body.poll_frames(cx);
+        if reply.body.is_stalled() != reply.permit.is_stalled() {
+            reply.permit.stalls(reply.body.is_stalled(), reply.guard.now());
+        }
+        let frames = ready!(polled);
         // The reader of a body of known length need not poll again: the body ends with its last byte.
         let over = self.exact_len.is_some() && reply.body.is_complete();
         match frames {
@@ -173,7 +177,7 @@ impl ReplyInFlight {
                 guard.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
             }
             ReplyEnd::ClientLeft | ReplyEnd::ReadOn => {
-                permit.abandoned(now);
+                permit.abandoned(body.waited_since(), now);
                 guard.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
             }
             ReplyEnd::ShutDown => {

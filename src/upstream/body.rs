@@ -26,6 +26,10 @@ const LINGER: Duration = Duration::from_millis(50);
 /// may follow, and its own end.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
+/// How long nothing may come within an answer before that counts against its deployment. The answer goes on: whoever is
+/// only slow has until `idle`.
+const STALLED_AFTER: Duration = Duration::from_secs(20);
+
 /// The body of an [`UpstreamAnswer`](super::UpstreamAnswer). Dropping it cancels the provider's work.
 pub struct AnswerBody(BodyForm);
 
@@ -48,6 +52,7 @@ impl AnswerBody {
             since: None,
             deadline: timeouts.deadline,
             sleep: None,
+            stalled: false,
         };
         Self(BodyForm::Stream(Box::new(StreamBody {
             stream,
@@ -100,6 +105,22 @@ impl AnswerBody {
         match &self.0 {
             BodyForm::Whole { .. } => None,
             BodyForm::Stream(stream) => stream.heard_at,
+        }
+    }
+
+    /// Whether nothing has come of it for so long that it counts against its deployment, although it may go on.
+    pub fn is_stalled(&self) -> bool {
+        match &self.0 {
+            BodyForm::Whole { .. } => false,
+            BodyForm::Stream(stream) => stream.silence.stalled,
+        }
+    }
+
+    /// Since when its provider is waited for in the middle of the answer.
+    pub fn waited_since(&self) -> Option<Instant> {
+        match &self.0 {
+            BodyForm::Whole { .. } => None,
+            BodyForm::Stream(stream) => stream.silence.since.filter(|_| !stream.stream.is_finished()),
         }
     }
 
@@ -203,6 +224,8 @@ struct SilenceTimer {
     /// Armed at some moment not after the one that counts: moving it on for each frame would cost
     /// more than letting it fire in vain now and then.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// It has lasted for [`STALLED_AFTER`].
+    stalled: bool,
 }
 
 /// How long a stream may be silent: what may follow one that has finished is not waited for long.
@@ -216,6 +239,7 @@ impl SilenceTimer {
         let waited = self.since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let longest = longest_silence(self.idle, finished);
         self.left = if alive { longest } else { self.left.saturating_sub(waited).min(longest) };
+        self.stalled &= !alive;
     }
 
     /// Nothing is there at `now`; ready when that has lasted too long, with what it means.
@@ -223,14 +247,21 @@ impl SilenceTimer {
         let left = if done { LINGER } else { self.left };
         let since = *self.since.get_or_insert(now);
         let limit = TimeLimit::earlier(since, left, Failure::IdleTimeout, self.deadline);
-        let at = tokio::time::Instant::from_std(limit.at);
+        // Where less is left, it is over, or all of the answer came.
+        let until_stall = left.checked_sub(self.idle.saturating_sub(STALLED_AFTER)).filter(|_| !self.stalled && !done);
+        let stall_at = until_stall.map(|until| since + until).filter(|at| *at < limit.at);
+        let mut at = tokio::time::Instant::from_std(stall_at.unwrap_or(limit.at));
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if sleep.deadline() > at {
             sleep.as_mut().reset(at);
         }
         while sleep.as_mut().poll(cx).is_ready() {
             if sleep.deadline() >= at {
-                return Poll::Ready(limit.failure);
+                if stall_at.is_none() || self.stalled {
+                    return Poll::Ready(limit.failure);
+                }
+                self.stalled = true;
+                at = tokio::time::Instant::from_std(limit.at);
             }
             sleep.as_mut().reset(at);
         }
@@ -314,6 +345,34 @@ mod tests {
         assert_eq!(seconds_since(start), 30);
         assert!(provider.is_cancelled() && !body.is_complete());
         assert!(next(&mut body).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_is_noted_long_before_it_ends_the_answer() {
+        let (provider, mut body) = committed(120, 600);
+        let start = Clock.now();
+        assert!(next(&mut body).await.is_some());
+        let not_yet = timeout(Duration::from_secs(19), next(&mut body)).await;
+        assert!(not_yet.is_err() && !body.is_stalled());
+        assert_eq!(body.waited_since(), Some(start));
+        // A comment is no part of an answer.
+        provider.sends(&[": c\n\n"]);
+        assert!(next(&mut body).await.is_some_and(|comment| comment.is_ok()));
+        let stalls = timeout(Duration::from_secs(2), next(&mut body)).await;
+        assert!(stalls.is_err() && body.is_stalled());
+        provider.sends(&[GOOD]);
+        assert!(next(&mut body).await.is_some_and(|frame| frame.is_ok()) && !body.is_stalled());
+        let begun = Clock.now();
+        assert_eq!(drain(&mut body).await.1, Some(Failure::IdleTimeout));
+        assert_eq!((seconds_since(begun), body.is_stalled()), (120, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_said_everything_does_not_stall() {
+        let (provider, mut body) = committed(120, 600);
+        provider.sends(&[GOOD, STOP]);
+        assert_eq!(drain(&mut body).await.1, None);
+        assert!(!body.is_stalled());
     }
 
     #[tokio::test(start_paused = true)]

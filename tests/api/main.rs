@@ -37,6 +37,7 @@ mod resting;
 mod rotation;
 mod routing;
 mod spellings;
+mod stalls;
 mod status;
 mod stepdown;
 mod stored_keys;

@@ -156,7 +156,7 @@ impl SimulatedPermit {
 
     fn abandoned(self, now: Instant) {
         if let Self::Real(permit) = self {
-            permit.abandoned(now);
+            permit.abandoned(None, now);
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct Permit {
     pub(super) not_found_trial: bool,
     pub(super) attempt: AttemptInFlight,
     pub(super) answered: bool,
+    /// Its answer has stalled, which was counted as its breaking off.
+    pub(super) stalled: bool,
     pub(super) reported: bool,
 }
 
@@ -110,6 +112,30 @@ impl Permit {
     pub fn heard(&mut self, now: Instant) {
         if is_due(&mut self.heard, now) {
             self.state.health.lock().gauge.heard(self.attempt, now);
+        }
+    }
+
+    /// Whether its answer has stalled, as far as was said.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Says whether its answer has stalled. That counts against its deployment at once, as if it had broken off, because
+    /// its end may come long after; if it goes on, it is taken back.
+    pub fn stalls(&mut self, stalled: bool, now: Instant) {
+        if stalled == self.stalled {
+            return;
+        }
+        self.stalled = stalled;
+        if stalled {
+            self.note(Some(FailureNote::stalled(now)));
+            let draw = self.rng.draw();
+            let mut health = self.state.health.lock();
+            let transition = health.breakers.report(self.permit, self.team, AttemptEnd::BrokenOff, now, draw);
+            drop(health);
+            self.report_transition(transition);
+        } else {
+            self.state.health.lock().breakers.take_back(self.team, now);
         }
     }
 
@@ -229,8 +255,11 @@ impl Permit {
         }
     }
 
-    /// Reports that its client left. That is evidence only where the deployment was silent.
-    pub fn abandoned(mut self, now: Instant) {
+    /// Reports that its client left. That is evidence only where the deployment was silent, or nothing more came of the
+    /// answer since `waited_since`, for longer than an answer is usually waited for.
+    pub fn abandoned(mut self, waited_since: Option<Instant>, now: Instant) {
+        let in_vain = |since: Instant| now.saturating_duration_since(since) >= self.silence.late_after;
+        self.stalls(self.stalled || waited_since.is_some_and(in_vain), now);
         self.abandon(now);
     }
 
@@ -288,6 +317,8 @@ impl Permit {
         if std::mem::take(&mut self.not_found_trial) {
             health.not_found.undecided(now);
         }
+        // A stall was counted when it was noticed.
+        let end = if self.stalled && end != AttemptEnd::Good { AttemptEnd::Neutral } else { end };
         let transition = health.breakers.report(self.permit, self.team, end, now, self.rng.draw());
         drop(health);
         self.report_transition(transition);

@@ -74,7 +74,16 @@ impl FailureNote {
 
     /// Of an attempt at a silent deployment that its client gave up.
     pub(super) fn silent(now: Instant) -> Self {
-        let detail = "nothing came before its client left".into();
+        Self::unreported("nothing came before its client left", now)
+    }
+
+    /// Of an answer of which nothing more came for long.
+    pub(super) fn stalled(now: Instant) -> Self {
+        Self::unreported("nothing more came of an answer that had begun", now)
+    }
+
+    fn unreported(detail: &str, now: Instant) -> Self {
+        let detail = detail.into();
         Self { at: now, reason: Failure::Silent.reason(), status: None, detail, credential: None }
     }
 }

@@ -153,6 +153,7 @@ impl HealthSource for TeamHealthView<'_> {
             not_found_trial,
             attempt,
             answered: false,
+            stalled: false,
             reported: false,
         })
     }
