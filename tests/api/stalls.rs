@@ -1,4 +1,4 @@
-//! Streams that begin and then stall: new ones go elsewhere long before the stalled ones end, and whoever leaves a stalled
+//! Streams that begin and then stall: new ones go elsewhere long before the stalled ones end, and whoever disconnects from a stalled
 //! stream has said something about its deployment.
 //!
 //! The times are the defaults', so that these tests take as long as they say.
@@ -16,7 +16,7 @@ const CHAT: &str = "/v1/chat/completions";
 const STREAMS: usize = 5;
 /// From then on a stalled stream counts.
 const STALLED_AFTER: Duration = Duration::from_secs(20);
-/// A client that waited as long for more and left was let down.
+/// A client that waited as long for more and disconnected was let down.
 const LATE_AFTER: Duration = Duration::from_secs(10);
 
 /// Two deployments of one model, the first preferred, which begins its streams and sends nothing more until `go`.
@@ -87,7 +87,7 @@ async fn streams_that_stall_are_left_before_they_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_leave_a_stalled_stream_say_something_of_its_deployment() {
+async fn clients_that_disconnect_from_a_stalled_stream_say_something_of_its_deployment() {
     for (waits, left) in [(Duration::ZERO, false), (LATE_AFTER, true)] {
         let (gateway, pair) = before_a_stalling_provider(&Gate::new()).await;
         let clients = begun(&gateway).await;
