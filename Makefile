@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 # Absolute, because the SDK tests run from their own directory.
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
-SDK_SUITES := .tools/openai-$(shell sed -n 's/^openai==\([^ ]*\).*/\1/p' tests/sdk/requirements.txt)
+SDK_SUITES := $(shell sed -n 's/^\(openai\|anthropic\)==\([^ ]*\).*/.tools\/\1-\2/p' tests/sdk/requirements.txt)
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
 .PHONY: help run test setup check house advisories instructions rust sdk sdk-suites clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
@@ -68,9 +68,9 @@ sdk: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## the off
 	cd tests/sdk && .venv/bin/python -m pytest
 	cd tests/sdk && .venv/bin/python gateway.py node --test --test-reporter=spec sdk.test.mjs
 
-sdk-suites: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed $(SDK_SUITES) ## OpenAI's own tests of its Python client, directly at a mock of its API and through the debug binary
+sdk-suites: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed $(SDK_SUITES) ## OpenAI's and Anthropic's own tests of their Python clients, directly at a mock of their API and through the debug binary
 	cargo build --locked
-	cd tests/sdk && .venv/bin/python suites.py $(CURDIR)/$(SDK_SUITES) $(ARGS)
+	cd tests/sdk && .venv/bin/python suites.py $(addprefix $(CURDIR)/,$(SDK_SUITES)) $(ARGS)
 
 clients: setup $(CLIENTS) ## popular frameworks against the demo of the debug binary; write docs/clients.md; ONLY="haystack dspy" writes nothing
 	cargo build --locked
@@ -225,8 +225,9 @@ tests/%/node_modules/installed: tests/%/package-lock.json
 
 # The wheel has no tests; the source distribution of the same version has them.
 $(SDK_SUITES): | tests/sdk/.venv/installed
-	tests/sdk/.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary openai \
-		--require-hashes --dest .tools -r <(sed -n '/^openai==/,/[^\\]$$/p' tests/sdk/requirements.txt)
+	name=$(firstword $(subst -, ,$(@F))); \
+	tests/sdk/.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary $$name \
+		--require-hashes --dest .tools -r <(sed -n "/^$$name==/,/[^\\]$$/p" tests/sdk/requirements.txt)
 	tar -xzf $@.tar.gz -C .tools
 	touch $@
 

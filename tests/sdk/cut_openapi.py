@@ -1,6 +1,7 @@
 """Cuts OpenAI's API description to what the official suites of `suites.py` ask: `cut_openapi.py DOCUMENT`.
 
-Writes openapi.json: the paths of chat, completions, embeddings and models with what they refer to, without the prose.
+Writes openapi.json: the paths of chat, completions, embeddings, models and responses with what they refer to, without
+the prose, and without the events of streams, which the mock does not send.
 DOCUMENT is the one that the Python client is generated from: `SOURCE` says where it is, and its licence.
 """
 
@@ -12,16 +13,17 @@ import yaml
 
 SOURCE = (
     "Cut from api_reference/openapi.transformed.yml of github.com/openai/openai-python, Apache-2.0 (see LICENSE; the "
-    "document calls itself MIT). Changed by tests/sdk/cut_openapi.py: most paths, and the prose, are left out."
+    "document calls itself MIT). Changed by tests/sdk/cut_openapi.py: most paths, streams and the prose are left out."
 )
-PATHS = ("/chat/completions", "/completions", "/embeddings", "/models")
+STREAM = "text/event-stream"
+PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/responses")
 
 
 def cut(document: dict) -> dict:
     """The part of `document` that the suites need."""
     out = {name: document[name] for name in ("openapi", "info", "servers", "security")}
     out["info"] = {**out["info"], "x-source": SOURCE}
-    out["paths"] = {path: item for path, item in document["paths"].items() if path.startswith(PATHS)}
+    out["paths"] = {path: item for path, item in document["paths"].items() if path.startswith(PATHS) and "?" not in path}
     whole = document["components"]
     out["components"] = {"securitySchemes": whole["securitySchemes"]}
     bare(out["paths"])
@@ -51,7 +53,7 @@ def bare(value):
     """Removes prose and extensions from `value`; a property may be called `description`, but is no text."""
     if isinstance(value, dict):
         for name, member in list(value.items()):
-            if str(name).startswith("x-") or (name in ("description", "summary") and isinstance(member, str)):
+            if name == STREAM or str(name).startswith("x-") or (name in ("description", "summary") and isinstance(member, str)):
                 del value[name]
     if isinstance(value, (dict, list)):
         for member in value.values() if isinstance(value, dict) else value:
@@ -59,7 +61,20 @@ def bare(value):
     return value
 
 
+def lines(document: dict) -> str:
+    """`document` as JSON, each path and component in a line of its own."""
+
+    def text(value) -> str:
+        return json.dumps(value, ensure_ascii=False, default=str)
+
+    def members(value: dict, write=text) -> str:
+        return "{\n" + ",\n".join(f"{text(name)}: {write(member)}" for name, member in value.items()) + "\n}"
+
+    by_line = {"paths": members, "components": lambda kinds: members(kinds, members)}
+    written = [f"{text(name)}: {by_line.get(name, text)(member)}" for name, member in document.items()]
+    return "{\n" + ",\n".join(written) + "\n}\n"
+
+
 if __name__ == "__main__":
     document = yaml.load(Path(sys.argv[1]).read_text(encoding="utf-8"), yaml.CSafeLoader)
-    text = json.dumps(cut(document), indent=1, ensure_ascii=False, default=str)
-    Path(__file__).with_name("openapi.json").write_text(text + "\n", encoding="utf-8")
+    Path(__file__).with_name("openapi.json").write_text(lines(cut(document)), encoding="utf-8")

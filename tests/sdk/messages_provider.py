@@ -19,6 +19,7 @@ USAGE = {
     "output_tokens": 9,
 }
 MODELS = ["claude/whole", "claude/cut", "claude/overloaded", "claude/refuses", "claude/busy"]
+MODEL = {"type": "model", "display_name": "A model", "created_at": "2026-01-01T00:00:00Z", "lifecycle": "active"}
 MESSAGE = {"id": "msg_01", "type": "message", "role": "assistant", "stop_sequence": None, "usage": USAGE}
 
 
@@ -38,11 +39,22 @@ class MessagesProvider:
             def log_message(self, *_):
                 pass
 
+            def handle(self):
+                try:
+                    super().handle()
+                except ConnectionError:
+                    pass  # a client that leaves is no fault
+
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 provider.heads.append({name.lower(): value for name, value in self.headers.items()})
                 provider.bodies.append(body)
                 answer(self, json.loads(body))
+
+            def do_GET(self):
+                path = self.path.split("?")[0].removeprefix("/v1/models")
+                one = {**MODEL, "id": path.strip("/") or MODELS[0]}
+                send(self, 200, one if path else {"data": [one], "has_more": False, "first_id": one["id"], "last_id": one["id"]})
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

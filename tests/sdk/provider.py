@@ -110,11 +110,11 @@ class Exchange:
 
     def whole(self, body: dict, status: int = 200, headers: dict[str, str] | None = None) -> None:
         raw = json.dumps(body, ensure_ascii=False).encode()
-        self._head(status, {"content-type": "application/json", "content-length": str(len(raw)), **(headers or {})})
+        self.head(status, {"content-type": "application/json", "content-length": str(len(raw)), **(headers or {})})
         self.conn.sendall(raw)
 
     def open_stream(self) -> None:
-        self._head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+        self.head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
 
     def frame(self, data: dict | str) -> None:
         text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
@@ -143,7 +143,7 @@ class Exchange:
             self.journal.abandon(self.visit)
         return left
 
-    def _head(self, status: int, headers: dict[str, str]) -> None:
+    def head(self, status: int, headers: dict[str, str]) -> None:
         lines = [f"HTTP/1.1 {status} Scripted"] + [f"{name}: {value}" for name, value in headers.items()]
         self.conn.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
 
@@ -443,7 +443,7 @@ class Provider:
         conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = conn.makefile("rb")
         try:
-            while (visit := self._read(reader)) is not None:
+            while (visit := self.read(reader, self.region)) is not None:
                 self._answer(conn, visit)
         except Reset:
             # Linger 0: what close() sends is RST.
@@ -454,7 +454,8 @@ class Provider:
             reader.close()
             conn.close()
 
-    def _read(self, reader) -> Visit | None:
+    @classmethod
+    def read(cls, reader, region: str) -> Visit | None:
         """The next request of a connection; `None` when the gateway closed it."""
         first = reader.readline()
         if not first.strip():
@@ -464,10 +465,10 @@ class Provider:
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
         if headers.get("transfer-encoding") == "chunked":
-            body = b"".join(iter(lambda: self._read_chunk(reader), b""))
+            body = b"".join(iter(lambda: cls._read_chunk(reader), b""))
         else:
             body = reader.read(int(headers.get("content-length", "0")))
-        return Visit(self.region, first.split()[1].decode(), headers, body)
+        return Visit(region, first.split()[1].decode(), headers, body)
 
     @staticmethod
     def _read_chunk(reader) -> bytes:

@@ -21,7 +21,7 @@ pub struct ModelPage<'a> {
     last_id: Option<&'a str>,
 }
 
-/// One model.
+/// One model. What is not known of it is `null`: clients of Anthropic's API expect every member.
 #[derive(Clone, Serialize)]
 pub struct ModelDescription<'a> {
     #[serde(rename = "type")]
@@ -29,8 +29,13 @@ pub struct ModelDescription<'a> {
     id: &'a str,
     display_name: &'a str,
     created_at: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    lifecycle: &'static str,
+    deprecated_at: (),
+    retires_at: (),
+    line: (),
+    capabilities: (),
     max_input_tokens: Option<u64>,
+    max_tokens: (),
 }
 
 impl<'a> ModelPage<'a> {
@@ -64,7 +69,20 @@ impl<'a> ModelPage<'a> {
 impl<'a> ModelDescription<'a> {
     /// The model `id`, which reads at most `context` tokens.
     pub fn new(id: &'a str, context: Option<u64>) -> Self {
-        Self { kind: "model", id, display_name: id, created_at: UNKNOWN_TIME, max_input_tokens: context }
+        Self {
+            kind: "model",
+            id,
+            display_name: id,
+            created_at: UNKNOWN_TIME,
+            // It is served here.
+            lifecycle: "active",
+            deprecated_at: (),
+            retires_at: (),
+            line: (),
+            capabilities: (),
+            max_input_tokens: context,
+            max_tokens: (),
+        }
     }
 
     /// As JSON.
@@ -105,7 +123,8 @@ mod tests {
     fn a_model_is_written_as_anthropic_writes_it() {
         let json = String::from_utf8(ModelDescription::new("m", Some(200_000)).json()).expect("UTF-8");
         let expected = "{\"type\":\"model\",\"id\":\"m\",\"display_name\":\"m\",\"created_at\":\"1970-01-01T00:00:00Z\",\
-                        \"max_input_tokens\":200000}";
+                        \"lifecycle\":\"active\",\"deprecated_at\":null,\"retires_at\":null,\"line\":null,\
+                        \"capabilities\":null,\"max_input_tokens\":200000,\"max_tokens\":null}";
         assert_eq!(json, expected);
     }
 }
