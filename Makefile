@@ -18,9 +18,10 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 SDK_SUITES := $(shell sed -n 's/^\(openai\|anthropic\)==\([^ ]*\).*/.tools\/\1-\2/p' tests/sdk/requirements.txt)
+PROGRAMS := tests/programs/.venv/installed tests/programs/node_modules/installed
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
+.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,7 +30,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk sdk-suites corpus outages scenarios-small attacks-small ops admin quickstart ## install what the tests need, then run every one of them
+test: check rust sdk sdk-suites programs corpus outages scenarios-small attacks-small ops admin quickstart ## install what the tests need, then run every one of them
 
 check: setup house ## formatting, lints, documentation (of private items too), shape of the source, licences, instruction counts
 	cargo fmt --check
@@ -71,6 +72,10 @@ sdk: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## the off
 sdk-suites: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed $(SDK_SUITES) ## OpenAI's and Anthropic's own tests of their Python clients, directly at a mock of their API and through the debug binary
 	cargo build --locked
 	cd tests/sdk && .venv/bin/python suites.py $(addprefix $(CURDIR)/,$(SDK_SUITES)) $(ARGS)
+
+programs: setup $(PROGRAMS) ## Codex, Claude Code and frameworks that speak Responses or Messages, against the debug binary; UPDATE_DOCS=1 writes docs/programs.md
+	cargo build --locked
+	cd tests/programs && .venv/bin/python -m pytest
 
 clients: setup $(CLIENTS) ## popular frameworks against the demo of the debug binary; write docs/clients.md; ONLY="haystack dspy" writes nothing
 	cargo build --locked
@@ -210,7 +215,7 @@ tests/%/.venv/installed: tests/%/requirements.txt
 
 # The frameworks of tests/clients do not agree for every Python: theirs are those of this machine's.
 requirements: tests/uv/.venv/installed ## write tests/*/requirements.txt with the hash of every file; UPGRADE=sdk takes newer versions there
-	for folder in uv admin ops sdk real_server clients clients/openai2; do \
+	for folder in uv admin ops sdk programs real_server clients clients/openai2; do \
 		universal=--universal upgrade=; \
 		if [ $$folder = clients ]; then universal=; fi; \
 		if [ $$folder = "$(UPGRADE)" ]; then upgrade=--upgrade; fi; \

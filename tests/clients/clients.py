@@ -69,13 +69,13 @@ FRAMEWORKS = [
     Framework("LlamaIndex", "with_llama_index.py", OPENAI2, "`OpenAILike`: its class `OpenAI` takes only the names of OpenAI's own models."),
     Framework("Vercel AI SDK", "node/with_ai_sdk.mjs", NODE, "`supportsStructuredOutputs`, or it leaves the schema out. `includeUsage: true` for the tokens of a stream."),
     Framework("Instructor", "with_instructor.py", OPENAI2, "Its streams are of an object that grows."),
-    Framework("Pydantic AI", "with_pydantic_ai.py", PYTHON, "`OpenAIChatModel`; the name `openai:` alone is the Responses API, which is not served."),
+    Framework("Pydantic AI", "with_pydantic_ai.py", PYTHON, "`OpenAIChatModel`; the name `openai:` alone is the Responses API."),
     Framework("LiteLLM", "with_litellm.py", PYTHON, "`openai/` before the model's name stands for the protocol."),
     Framework("DSPy", "with_dspy.py", PYTHON, "Its `JSONAdapter` asks a model that it does not know by name for JSON, without the schema."),
     Framework("Haystack", "with_haystack.py", PYTHON),
     Framework("Semantic Kernel", "with_semantic_kernel.py", PYTHON, "The client is made beforehand, because it takes no base URL itself."),
     Framework("smolagents", "with_smolagents.py", PYTHON),
-    Framework("OpenAI Agents SDK", "with_openai_agents.py", PYTHON, "`OpenAIChatCompletionsModel`: its default is the Responses API, which is not served. Turn tracing off: it goes to OpenAI."),
+    Framework("OpenAI Agents SDK", "with_openai_agents.py", PYTHON, "`OpenAIChatCompletionsModel`: its default is the Responses API. Turn tracing off: it goes to OpenAI."),
     Framework("AutoGen", "with_autogen.py", PYTHON, "`model_info` is required with a model name of your own."),
     Framework("Agno", "with_agno.py", PYTHON, "`OpenAILike`: its class `OpenAIChat` uses roles that only OpenAI knows."),
     Framework("Strands Agents", "with_strands.py", OPENAI2, "Structured output is a tool that it names in `tool_choice`."),
@@ -158,7 +158,8 @@ members and types of a schema.
 |---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-The official OpenAI clients have tests of their own (`make sdk`), and OpenAI's own test suites for its Python client run
+Frameworks that speak OpenAI's Responses or Anthropic's Messages, Codex and Claude Code are in [programs](programs.md). The
+official clients have tests of their own (`make sdk`), and OpenAI's and Anthropic's own test suites for their Python clients run
 directly and through the gateway (`make sdk-suites`).
 
 Every framework needs the same two things: a base URL that ends in `/v1`, and a key. `auto` is the demo's alias; any
