@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`Refusal`].
 
-use crate::domain::body_member::MemberObjection;
+use crate::domain::body_member::{GivenMember, MemberObjection};
 use crate::domain::budget::OverBudget;
 use crate::domain::call::BodyProblem;
 use crate::domain::limit::OverLimit;
@@ -127,8 +127,8 @@ pub enum Refusal {
     },
     /// No provider that could serve it may be sent a member of its body.
     MemberNotAllowed {
-        /// The member's name.
-        member: Arc<str>,
+        /// The member.
+        member: GivenMember,
         /// Whether it may choose a host, or change the price.
         why: MemberObjection,
     },

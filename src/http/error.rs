@@ -8,7 +8,7 @@
 //!
 //! Start reading at [`ApiError::of`].
 
-use crate::domain::body_member::MemberObjection;
+use crate::domain::body_member::{GivenMember, MemberObjection, MemberValue};
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
 use crate::domain::failure::{Failure, ProviderError};
@@ -176,7 +176,12 @@ impl ApiError {
         Self::invalid(code, message).status(StatusCode::NOT_FOUND).at(state.kind.param())
     }
 
-    fn member_not_allowed(member: &str, why: MemberObjection) -> Self {
+    fn member_not_allowed(member: &GivenMember, why: MemberObjection) -> Self {
+        // What is denied may be a credential, and is not repeated.
+        let word = match (&member.value, why) {
+            (MemberValue::Word(word), MemberObjection::Unpriced) => format!(" (here '{}')", echo(word)),
+            _ => String::new(),
+        };
         let message = match why {
             MemberObjection::Denied => {
                 "may choose another model, host or credential than this key is meant to use. Leave it out."
@@ -186,7 +191,7 @@ impl ApiError {
                  budget or credit. Leave it out."
             }
         };
-        Self::invalid("invalid_value", format!("'{}' {message}", echo(member))).at(member.to_owned())
+        Self::invalid("invalid_value", format!("'{}'{word} {message}", echo(&member.name))).at(member.name.to_string())
     }
 
     /// The row of whoever reads metrics without a token.
@@ -636,9 +641,15 @@ pub(super) mod tests {
         refused("model_not_found_nor_near", Refusal::ModelNotFound { model: "zzz".into(), nearest: vec![] }).await;
         refused("model_not_allowed", Refusal::ModelNotAllowed { model: "gpt-4o".into() }).await;
         refused("residency_unavailable", Refusal::ResidencyUnavailable { model: "gpt-4o".into() }).await;
-        let member = |why| Refusal::MemberNotAllowed { member: "service_tier".into(), why };
-        refused("member_denied", member(MemberObjection::Denied)).await;
-        refused("member_unpriced", member(MemberObjection::Unpriced)).await;
+        let member = |name: &str, value, why| Refusal::MemberNotAllowed {
+            member: GivenMember { name: name.into(), value },
+            why,
+        };
+        let secret = MemberValue::Word("sk-secret".into());
+        refused("member_denied", member("service_tier", secret, MemberObjection::Denied)).await;
+        refused("member_unpriced", member("service_tier", MemberValue::Other, MemberObjection::Unpriced)).await;
+        let search = MemberValue::Word("web_search".into());
+        refused("member_unpriced_word", member("tools[].type", search, MemberObjection::Unpriced)).await;
         let what = "the embeddings endpoint";
         refused("not_served", Refusal::NotServed { model: "gpt-4o".into(), what, instead: vec!["bge-m3".into()] })
             .await;

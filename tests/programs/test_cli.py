@@ -136,6 +136,9 @@ def test_codex_does_the_task(stage, rows, tmp_path):
     tools = {tool["type"] for tool in sent[0].json["tools"]}
     print(f"first body {len(sent[0].body)} bytes, tools {sorted(tools)}")
     assert {"function", "custom", "web_search"} <= tools
+    arrived = stage.provider.journal.of(f"{CODEX}/good")[-1].headers
+    assert arrived["authorization"] == f"Bearer {stage.provider_key}"
+    assert {"session-id", "x-codex-turn-metadata"} <= sent[-1].headers.keys() - arrived.keys(), "headers of its own stay here"
     rows["codex"] = Row(
         version("@openai/codex"), "it always streams", YES, "`turn.failed`, and exit code 1", "Codex", "Responses",
         CODEX_SHOWN.format(url=ADDRESS),
@@ -158,7 +161,7 @@ def test_codex_is_paid_from_a_budget_once_it_does_not_offer_to_search(stage, tmp
     """What a search costs is not known."""
     (tmp_path / "searches").mkdir()
     refused = codex(stage.url, stage.paid_key, PAID, tmp_path / "searches")
-    assert refused.code != 0 and "tools[].type" in refused.events[-1]["error"]["message"]
+    assert refused.code != 0 and "(here 'web_search')" in refused.events[-1]["error"]["message"]
     assert not stage.provider.journal.of(f"{CODEX}/{PAID}")
     (tmp_path / "paid").mkdir()
     paid = codex(stage.url, stage.paid_key, PAID, tmp_path / "paid", 'web_search = "disabled"\n')

@@ -95,7 +95,7 @@ pub(super) fn why_nothing(
     };
     PlanBuilder::new(table, authorized, call, no_fallback, note).build(RandomValue(0));
     if let Some((member, why)) = against {
-        return Refusal::MemberNotAllowed { member: member.name.clone(), why };
+        return Refusal::MemberNotAllowed { member: member.clone(), why };
     }
     let model = call.metadata().model.clone();
     if reasons.contains(&ExclusionReason::OutsideResidency) {
