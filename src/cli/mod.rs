@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`serve`].
 
+mod backup;
 mod banner;
 mod budgets;
 pub mod check;
@@ -103,6 +104,8 @@ enum Command {
     },
     /// Show every budget: its window, its limit, what is spent of it and what is leased
     Budgets(budgets::BudgetsArgs),
+    /// Copy the database, also while a gateway writes it
+    Backup(backup::BackupArgs),
     /// Bring the database up to date without serving; `serve` does it by itself
     Migrate(migrate::MigrateArgs),
     /// Look at the configuration
@@ -177,6 +180,7 @@ pub fn main() -> ExitCode {
         Command::Cost(args) => cost::cost(&args),
         Command::Prices { command } => prices::prices(&command),
         Command::Budgets(args) => budgets::budgets(&args),
+        Command::Backup(args) => backup::backup(&args),
         Command::Migrate(args) => migrate::migrate(&args),
         Command::Config { command: ConfigCommand::Show { config_args, json } } => {
             config_show::config_show(config_args.config.as_deref(), json).map_err(Into::into)

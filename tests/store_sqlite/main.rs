@@ -6,6 +6,7 @@
 // Tests wait for real processes, and use the system clock for their timeouts.
 #![allow(clippy::disallowed_methods)]
 
+mod backup;
 mod budgets;
 mod catalogue;
 mod disk;

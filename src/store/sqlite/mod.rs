@@ -8,6 +8,7 @@
 //! the ledger.
 
 mod attempts;
+mod backup;
 mod balances;
 mod budget_row;
 mod column;
@@ -28,6 +29,7 @@ mod state_accounts;
 mod usage;
 mod writer;
 
+pub use backup::{BackupError, backup, unfinished};
 pub use balances::{AccountLabels, BudgetBalance, UnaccountedLease};
 pub use idempotency::idempotency_secret;
 pub use ledger::SqliteLedger;
