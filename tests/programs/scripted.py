@@ -135,6 +135,8 @@ class Messages:
     """Answers in Anthropic's Messages."""
 
     USAGE = {"input_tokens": 20, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 9}
+    #: What a block is before its parts came, by its type.
+    EMPTY = {"thinking": {"thinking": "", "signature": ""}, "text": {"text": ""}, "tool_use": {"input": {}}}
 
     def __init__(self, x: Exchange):
         self.x, ask = x, x.ask
@@ -158,8 +160,7 @@ class Messages:
         stream.send({"type": "message_start", "message": {**self.whole(), "content": [], "stop_reason": None, "usage": usage}})
         stream.send({"type": "ping"})
         for index, block in enumerate(self.blocks):
-            empty = {"thinking": {"thinking": "", "signature": ""}, "text": {"text": ""}, "tool_use": {"input": {}}}[block["type"]]
-            stream.send({"type": "content_block_start", "index": index, "content_block": {**block, **empty}})
+            stream.send({"type": "content_block_start", "index": index, "content_block": {**block, **self.EMPTY[block["type"]]}})
             for delta in self._deltas(stream, block):
                 stream.send({"type": "content_block_delta", "index": index, "delta": delta})
             stream.send({"type": "content_block_stop", "index": index})
@@ -198,6 +199,13 @@ class Responses:
         "output_tokens": 9,
         "output_tokens_details": {"reasoning_tokens": 3},
         "total_tokens": 29,
+    }
+    #: What an item is before its parts came, by its type.
+    EMPTY = {
+        "reasoning": {"summary": []},
+        "message": {"content": []},
+        "function_call": {"arguments": ""},
+        "custom_tool_call": {"input": ""},
     }
 
     def __init__(self, x: Exchange):
@@ -240,8 +248,7 @@ class Responses:
             self._send(kind, response=self.whole("in_progress"))
         for index, item in enumerate(self.items):
             at = {"item_id": item["id"], "output_index": index}
-            empty = {"content": []} if item["type"] == "message" else {"summary": []} if item["type"] == "reasoning" else {"arguments": ""} if item["type"] == "function_call" else {"input": ""}
-            self._send("output_item.added", output_index=index, item={**item, **empty})
+            self._send("output_item.added", output_index=index, item={**item, **self.EMPTY[item["type"]]})
             {"reasoning": self._reasoning, "message": self._text}.get(item["type"], self._tool)(item, at)
             self._send("output_item.done", output_index=index, item=item)
         self._send("completed", response=self.whole())

@@ -7,7 +7,9 @@ sends an error event there, `claude/refuses` answers 400, `claude/busy` 529.
 import json
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from quiet_http import QuietHandler
 
 WORDS = ["The", " bridge", " stands", " – 石 –", " on."]
 TEXT = "".join(WORDS)
@@ -33,18 +35,7 @@ class MessagesProvider:
     def __post_init__(self):
         provider = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def handle(self):
-                try:
-                    super().handle()
-                except ConnectionError:
-                    pass  # a client that leaves is no fault
-
+        class Handler(QuietHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 provider.heads.append({name.lower(): value for name, value in self.headers.items()})

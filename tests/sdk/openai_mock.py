@@ -7,8 +7,10 @@ gateway makes a stream of a whole chat completion, because hosts do that too, an
 import http.client
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from quiet_http import QuietHandler
 
 
 class MockFront:
@@ -17,18 +19,7 @@ class MockFront:
     def __init__(self, url: str):
         mock, bodies = urlsplit(url).netloc, []
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def handle(self):
-                try:
-                    super().handle()
-                except ConnectionError:
-                    pass  # a client that leaves is no fault
-
+        class Handler(QuietHandler):
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 if body:
