@@ -7,6 +7,7 @@
 //!
 //! Start reading in [`ChatStream::read`], then [`read_whole`].
 
+mod alike;
 mod choice_set;
 mod frame;
 mod members;
@@ -17,6 +18,7 @@ use crate::domain::call::{Call, CeilingName, Endpoint};
 use crate::protocol::json::lenient::{PartsValue, object};
 use crate::protocol::json::mend::mended;
 use crate::protocol::{BYTE_ORDER_MARK, Event, FrameEdit, FrameError, Moment, edit};
+use alike::AlikeFrames;
 use choice_set::ChoiceSet;
 use frame::{ChatFrame, ChoicesSummary};
 use serde_json::value::RawValue;
@@ -62,6 +64,7 @@ pub struct ChatStream {
     /// We asked for usage and the client did not.
     hide_usage: bool,
     quirks: ChatQuirks,
+    alike: AlikeFrames,
 }
 
 impl ChatStream {
@@ -75,6 +78,7 @@ impl ChatStream {
             went_on: false,
             hide_usage: call.metadata().ask_usage.is_some(),
             quirks,
+            alike: AlikeFrames::NONE,
         }
     }
 
@@ -86,6 +90,11 @@ impl ChatStream {
     #[inline]
     pub fn read(&mut self, event: Event<'_>, mut note: impl FnMut(Moment)) -> Result<FrameEdit, FrameError> {
         let payload = event.payload;
+        let may_be_alike = event.name.is_none() && !self.all_finished;
+        if may_be_alike && let Some((text_bytes, edit)) = self.alike.read(payload) {
+            note(Moment::Content { text_bytes });
+            return Ok(edit);
+        }
         if payload.trim_ascii_start().starts_with(DONE) {
             if !self.quirks.finish_reason_optional && !self.may_end() {
                 return Err(FrameError::Incomplete("[DONE] came without every finish_reason"));
@@ -104,7 +113,14 @@ impl ChatStream {
                     edit => edit,
                 })
             }
-            Ok(frame) => Ok(self.take_in(frame, payload, note)),
+            Ok(frame) => {
+                let only_text = (may_be_alike && frame.0.is_only_text()).then_some(frame.0.choices.text_bytes);
+                let edit = self.take_in(frame, payload, note);
+                if let Some(text_bytes) = only_text {
+                    self.alike.keep(payload, text_bytes, &edit);
+                }
+                Ok(edit)
+            }
             Err(_) if event.name == Some(b"error") => Ok(self.fault(note)),
             Err(_) => self.read_odd(event, note),
         }

@@ -30,6 +30,14 @@ impl ChatFrame<'_> {
         !self.has_members
     }
 
+    /// Whether it says nothing but a text: a token, and no end, usage or error.
+    pub(super) fn is_only_text(&self) -> bool {
+        let has_usage = self.usage.is_some_and(|usage| usage.get() != "null")
+            || self.choices.usage.0.is_some()
+            || self.x_groq.0.usage.0.is_some();
+        self.choices.token && !self.choices.finished.any() && !has_usage && !self.is_fault()
+    }
+
     /// Whether it is an error, by any of the names that hosts have for one.
     pub(super) fn is_fault(&self) -> bool {
         let other_shape = self.detail.0 || (self.message.0 && self.code.0);
