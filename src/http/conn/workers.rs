@@ -9,8 +9,8 @@
 //!
 //! Start reading at [`Workers`].
 
+use crate::clock::Clock;
 use std::io;
-use std::iter;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +22,11 @@ use tokio::sync::oneshot;
 /// How much busier than the least busy worker one may be and still serve what it accepted: one part of so many. The
 /// loads of busy workers change all the time, and a connection that moves wakes two threads.
 const TOLERANCE: usize = 8;
+/// How far the next timer of a worker with connections is at most. tokio wakes its own thread, by two system calls, when
+/// a timer is set that ends before every other one; a request sets some, of a second and more.
+const TICK: Duration = Duration::from_millis(100);
+/// The same of a worker without connections.
+const IDLE_TICK: Duration = Duration::from_secs(1);
 /// How long a blocking call, such as a name's lookup, may keep a worker from ending.
 const BLOCKING_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -50,6 +55,13 @@ impl WorkerLoad {
     pub(super) fn ended(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+
+    /// Keeps a timer that ends soon, so that those of requests end later: see [`TICK`]. Never ready.
+    async fn tick(&self) {
+        loop {
+            Clock.sleep(if self.0.load(Ordering::Relaxed) == 0 { IDLE_TICK } else { TICK }).await;
+        }
+    }
 }
 
 /// Counts a connection for its worker until it is dropped.
@@ -74,11 +86,7 @@ impl Workers {
     /// # Panics
     /// Outside a runtime.
     pub fn current() -> Self {
-        Self::of(iter::once(Handle::current()))
-    }
-
-    fn of(runtimes: impl Iterator<Item = Handle>) -> Self {
-        Self(runtimes.map(|runtime| Worker { runtime, load: Arc::default() }).collect())
+        Self([Worker { runtime: Handle::current(), load: Arc::default() }].into())
     }
 
     /// Their runtimes, by their numbers.
@@ -125,20 +133,26 @@ impl WorkerThreads {
     /// If the system gives no further threads or descriptors.
     pub fn start(count: Option<NonZeroUsize>) -> io::Result<Self> {
         let count = count.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let (mut runtimes, mut threads) = (Vec::new(), Self { workers: Workers(Arc::default()), threads: Vec::new() });
+        let (mut workers, mut threads) = (Vec::new(), Self { workers: Workers(Arc::default()), threads: Vec::new() });
         for number in 1..=count {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            runtimes.push(runtime.handle().clone());
+            let load = Arc::<WorkerLoad>::default();
+            workers.push(Worker { runtime: runtime.handle().clone(), load: load.clone() });
             let (running, ended) = oneshot::channel::<()>();
             let serve = move || {
-                // Nothing is ever sent: it is an error when the sender is dropped.
-                let _ = runtime.block_on(ended);
+                runtime.block_on(async {
+                    tokio::select! {
+                        // Nothing is ever sent: it is an error when the sender is dropped.
+                        _ = ended => {}
+                        () = load.tick() => {}
+                    }
+                });
                 runtime.shutdown_timeout(BLOCKING_CALL_TIMEOUT);
             };
             let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(serve)?;
             threads.threads.push(WorkerThread { running, thread });
         }
-        threads.workers = Workers::of(runtimes.into_iter());
+        threads.workers = Workers(workers.into());
         Ok(threads)
     }
 
@@ -166,7 +180,6 @@ impl Drop for WorkerThreads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
     use crate::http::conn::lifecycle::Lifecycle;
     use crate::http::conn::listener::{Listener, ListenerKind, bind};
     use crate::http::conn::server::{HttpServer, serve_by};
