@@ -6,10 +6,12 @@ Start reading in `many_streams` and `growth`.
 """
 
 import hashlib
+import os
 import resource
+import subprocess
 import time
 
-from processes import KEY, MODEL, Server, free_port, say
+from processes import KEY, MODEL, SECRETS, Server, free_port, say
 
 #: Streams held at once, where the limit on open files allows: each needs two.
 OPEN_STREAMS = 10_000
@@ -88,16 +90,22 @@ def growth(args, folder, loads, mock):
     for number in range(loads.lengths.growth_rounds):
         for shape, (sizes, write) in SHAPES.items():
             for size in sizes:
-                config, key, model = write(size, mock)
-                seen[shape][size].append(of_one_size(args, folder, loads, config, key, model))
+                seen[shape][size].append(of_one_size(args, folder, loads, *write(size, mock)))
             say(f"round {number + 1}: {shape}")
     return seen
 
 
-def of_one_size(args, folder, loads, config, key, model):
+def of_one_size(args, folder, loads, config, key, model, stored=""):
     port = free_port()
-    file = folder / "growth.toml"
+    file, database = folder / "growth.toml", folder / "growth.db"
+    for old in folder.glob("growth.db*"):
+        old.unlink()
     file.write_text(config.replace("{port}", str(port)))
+    if stored:
+        subprocess.run(
+            [args.tierway, "keys", "import", "-", "--config", file], input=stored, text=True, check=True, capture_output=True,
+            env={**os.environ, **SECRETS, "TIERWAY__STORE__URL": f"sqlite:{database.absolute()}"},
+        )
     command = [args.tierway, "serve", "--config", file]
     with Server(command, port, args.gateway_core, folder / "growth.log") as server:
         idle = server.rss_kib() / 1024
@@ -108,14 +116,26 @@ def of_one_size(args, folder, loads, config, key, model):
         return {"cpu_us": cpu, "ready_ms": server.ready_ms, "idle_mib": idle}
 
 
-def with_keys(size, mock):
-    """Many keys; the last one is used."""
+def hashes(size):
+    """The hashes of so many keys; the last one is used."""
     secrets = [*(f"sk-{number:09}" for number in range(size - 1)), KEY]
+    return [f"sha256:{hashlib.sha256(secret.encode()).hexdigest()}" for secret in secrets]
+
+
+def with_keys(size, mock):
+    """Many keys in the file."""
     keys = "".join(
-        f'[[keys]]\nname = "key-{number}"\npolicy = "bench"\nhash = "sha256:{hashlib.sha256(secret.encode()).hexdigest()}"\n'
-        for number, secret in enumerate(secrets)
+        f'[[keys]]\nname = "key-{number}"\npolicy = "bench"\nhash = "{each}"\n' for number, each in enumerate(hashes(size))
     )
     return HEAD + providers(mock) + model(MODEL, ["p0", "p1", "p2"]) + keys, KEY, MODEL
+
+
+def with_stored_keys(size, mock):
+    """Many keys in the database, one more in the file."""
+    rows = "".join(f"key-{number},bench,{each}\n" for number, each in enumerate(hashes(size)))
+    of_file = '\n[[keys]]\nname = "other"\npolicy = "bench"\nsecret = "env:BENCH_LIMITED"\n'
+    config = HEAD + providers(mock) + model(MODEL, ["p0", "p1", "p2"]) + of_file
+    return config, KEY, MODEL, "name,policy,hash\n" + rows
 
 
 def with_models(size, mock):
@@ -132,6 +152,7 @@ def with_one_model(size, mock):
 
 SHAPES = {
     "keys": (KEYS, with_keys),
+    "stored keys": (KEYS, with_stored_keys),
     "deployments, three for each model": (DEPLOYMENTS, with_models),
     "deployments, all of one model": (DEPLOYMENTS, with_one_model),
 }

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import contenders
 import processes
+import where
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = ROOT / "benches" / "instructions.toml"
@@ -307,14 +308,32 @@ def profile(binary, folder, measure):
     """Prints the cost of one operation by function, and keeps callgrind's file."""
     less, more = measure.run(binary, folder / "profile")
     for title, inclusive in [("with what they call", "yes"), ("by themselves", "no")]:
-        before, after = annotated(less, inclusive), annotated(more, inclusive)
-        each = {name: (spent - before.get(name, 0)) / measure.things for name, spent in after.items()}
+        each = spent_by_function(measure, less, more, inclusive)
         print(f"\n{measure.name}: instructions of functions {title}")
         for name, spent in sorted(each.items(), key=lambda item: -item[1])[:40]:
             print(f"{spent:12,.1f}  {name}")
     kept = target_dir() / "callgrind.out"
     shutil.copy(more, kept)
     print(f"\n{kept}: the whole run, for callgrind_annotate and KCachegrind")
+
+
+def page(binary, folder):
+    """Writes docs/where-time-goes.md: every measure by part, and the first by function of ours."""
+    folder.mkdir()
+
+    def one(measure):
+        less, more = measure.run(binary, folder / measure.name)
+        own, whole = (spent_by_function(measure, less, more, inclusive) for inclusive in ("no", "yes"))
+        return where.Profile(measure.name, (total(more) - total(less)) / measure.things, own, whole)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        where.write(ROOT / "docs", list(pool.map(one, MEASURES)))
+
+
+def spent_by_function(measure, less, more, inclusive):
+    """Function to its instructions for one operation."""
+    before, after = annotated(less, inclusive), annotated(more, inclusive)
+    return {name: (spent - before.get(name, 0)) / measure.things for name, spent in after.items()}
 
 
 def annotated(counts, inclusive):
@@ -416,6 +435,7 @@ def main():
     parser.add_argument("--update", action="store_true", help="make today's counts the baseline")
     parser.add_argument("--profile", nargs="?", const=names[0], choices=names, metavar="MEASURE",
                         help=f"print where one of them goes instead: {', '.join(names)}")
+    parser.add_argument("--page", action="store_true", help="write docs/where-time-goes.md instead")
     parser.add_argument("--twice", action="store_true", help="count everything twice, and fail where that differs")
     parser.add_argument("--binary", help="built already")
     args = parser.parse_args()
@@ -426,6 +446,9 @@ def main():
     with tempfile.TemporaryDirectory(prefix="tierway-counted-") as folder:
         if args.profile:
             profile(binary, Path(folder), MEASURES[names.index(args.profile)])
+            return
+        if args.page:
+            page(binary, Path(folder) / "page")
             return
         counts = count(binary, Path(folder) / "once", MEASURES)
         if args.twice:

@@ -197,7 +197,7 @@ def write(folder, seen, lengths, about):
 
 
 def by_shape(growth):
-    keys = {"keys": growth["keys"]}
+    keys = {shape: growth[shape] for shape in ["keys", "stored keys"]}
     return keys, {shape: line for shape, line in growth.items() if shape not in keys}
 
 
