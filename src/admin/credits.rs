@@ -46,7 +46,7 @@ impl AdminOperations {
         }
         let granted_unix_ms = self.now_unix_ms();
         let grant = Grant { id: 0, holder, amount, reason: reason.into(), by: by.into(), granted_unix_ms };
-        let written = self.keyring.write(vec![RegisterChange::Grant(grant.clone())]).await.map_err(not_written)?;
+        let written = self.write(vec![RegisterChange::Grant(grant.clone())]).await.map_err(not_written)?;
         Ok(Grant { id: written.first().copied().unwrap_or_default(), ..grant })
     }
 

@@ -126,7 +126,7 @@ impl AdminOperations {
         let keys: Vec<StoredKey> = self.imported(snapshot, new.into_iter()).collect::<Result<_, _>>()?;
         let count = keys.len();
         let changes = keys.into_iter().map(|key| RegisterChange::Key { key, expected: 0 }).collect();
-        self.keyring.write(changes).await.map_err(|error| match error {
+        self.write(changes).await.map_err(|error| match error {
             RegisterWriteError::Conflict { at, .. } => (at, not_written(error)),
             RegisterWriteError::Unavailable => (0, AdminError::Unavailable),
         })?;
@@ -266,7 +266,7 @@ impl AdminOperations {
     }
 
     async fn put(&self, changes: Vec<RegisterChange>) -> Result<(), AdminError> {
-        self.keyring.write(changes).await.map(drop).map_err(not_written)
+        self.write(changes).await.map(drop).map_err(not_written)
     }
 
     /// The record to be stored for `new`, if it is allowed.

@@ -1,11 +1,12 @@
 //! The actions of operators: keys, teams, credit, and reports of what was spent.
 //!
 //! Each action is one function, which the command line and the admin API share. It checks what is asked against the
-//! active configuration and writes it to the register; when it returns, the gateway of this process applies it. This
-//! module never speaks HTTP and never prints, and it must never return the secret of a key a second time.
+//! active configuration and writes it to the register, with who did it; when it returns, the gateway of this process
+//! applies it. This module never speaks HTTP and never prints, and it must never return the secret of a key a second time.
 //!
 //! Start reading at [`AdminOperations::create_key`].
 
+mod audit;
 mod credits;
 mod keys;
 mod report_time;
@@ -13,6 +14,7 @@ mod teams;
 mod usage;
 pub mod views;
 
+pub use audit::changed_fields;
 pub use credits::NewGrant;
 pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, MOST_SECRETS, NewKey};
 pub use report_time::{ReportTime, parse_duration_ms, parse_expiry};
@@ -20,6 +22,7 @@ pub use teams::{TeamEdit, TeamView};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
+use crate::domain::audit::Operator;
 use crate::domain::id::is_name;
 use crate::domain::register::QuarantinedRow;
 use crate::domain::secret::MASK;
@@ -40,12 +43,20 @@ pub struct AdminOperations {
     clock: Clock,
     random_bytes: RandomBytes,
     reports: Option<Arc<dyn Reports>>,
+    /// Whose changes these are.
+    operator: Operator,
 }
 
 impl AdminOperations {
-    /// Writes through `keyring`, and has no ledger.
-    pub fn new(keyring: Arc<Keyring>, clock: Clock, random_bytes: RandomBytes) -> Self {
-        Self { keyring, clock, random_bytes, reports: None }
+    /// What `operator` can do: writes through `keyring`, and has no ledger.
+    pub fn new(keyring: Arc<Keyring>, clock: Clock, random_bytes: RandomBytes, operator: Operator) -> Self {
+        Self { keyring, clock, random_bytes, reports: None, operator }
+    }
+
+    /// The same for another operator.
+    #[must_use]
+    pub fn by(&self, operator: Operator) -> Self {
+        Self { operator, ..self.clone() }
     }
 
     /// Reads the ledger through `reports`; `None`: no ledger is kept.

@@ -119,7 +119,7 @@ impl AdminOperations {
                 check_bounded(snapshot, policy, "budget")?;
             }
         }
-        self.keyring.write(vec![RegisterChange::Team { team, expected }]).await.map(drop).map_err(not_written)
+        self.write(vec![RegisterChange::Team { team, expected }]).await.map(drop).map_err(not_written)
     }
 }
 

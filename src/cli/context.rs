@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`CliContext::open`].
 
+use super::operator::operator;
 use super::secrets::random_bytes;
 use super::store::{CommandError, StoreArgs};
 use crate::admin::{AdminError, AdminOperations};
@@ -42,9 +43,10 @@ pub(super) struct CliContext {
 }
 
 impl CliContext {
-    /// Opens the configuration and the store it names, which is created if it does not exist.
-    pub(super) fn open(store: &StoreArgs) -> Result<Self, CommandError> {
-        Self::of(store, |path, runtime| {
+    /// Opens the configuration and the store it names, which is created if it does not exist. `command` is what the audit
+    /// says that changes were made by.
+    pub(super) fn open(store: &StoreArgs, command: &str) -> Result<Self, CommandError> {
+        Self::of(store, command, |path, runtime| {
             let made = || SqliteRegister::of_command(path, Clock.unix_ms());
             Ok(Arc::new(runtime.block_on(register(made, Clock))?))
         })
@@ -53,7 +55,7 @@ impl CliContext {
     /// The same for a command that only reads: the store of the configuration is not created, and read as empty where
     /// it does not exist yet.
     pub(super) fn open_to_read(store: &StoreArgs) -> Result<Self, CommandError> {
-        Self::of(store, |path, runtime| {
+        Self::of(store, "", |path, runtime| {
             require_directory(path)?;
             if !path.exists() && !store.is_named() {
                 return Ok(Arc::new(MemoryRegister::new(Arc::default())));
@@ -64,6 +66,7 @@ impl CliContext {
 
     fn of(
         store: &StoreArgs,
+        command: &str,
         open: impl FnOnce(&Path, &Runtime) -> Result<Arc<dyn Register>, OpenError>,
     ) -> Result<Self, CommandError> {
         let snapshot = store.configuration()?;
@@ -77,7 +80,11 @@ impl CliContext {
             note(&format!("warning: '{row}' in the table {table} of the store counts for nothing: {why}"));
         }
         let entropy = Arc::new(|| random_bytes().ok());
-        Ok(Self { snapshot, admin: AdminOperations::new(Arc::new(keyring), Clock, entropy), runtime })
+        Ok(Self {
+            snapshot,
+            admin: AdminOperations::new(Arc::new(keyring), Clock, entropy, operator(command)),
+            runtime,
+        })
     }
 
     /// Runs `action` to its end.

@@ -119,7 +119,7 @@ pub(super) fn credits(command: &CreditsCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn grant(args: &CreditsGrantArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open(&args.store, "credits grant")?;
     let holder = holder(args.holder.key.as_deref(), args.holder.team.as_deref());
     let holder = holder.ok_or_else(|| CommandError::usage("name a --key or a --team"))?;
     let new =

@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`serve`].
 
+mod audit;
 mod backup;
 mod banner;
 mod budgets;
@@ -24,6 +25,7 @@ mod healthcheck;
 mod init;
 mod keys;
 mod migrate;
+mod operator;
 mod prices;
 mod provider_warnings;
 pub mod reload;
@@ -92,6 +94,11 @@ enum Command {
     Credits {
         #[command(subcommand)]
         command: credits::CreditsCommand,
+    },
+    /// Show who changed what, and verify that nothing of that record was
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
     },
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
     Usage(usage::UsageArgs),
@@ -176,6 +183,7 @@ pub fn main() -> ExitCode {
         Command::Keys { command } => keys::keys(&command),
         Command::Teams { command } => teams::teams(&command),
         Command::Credits { command } => credits::credits(&command),
+        Command::Audit { command } => audit::audit(&command),
         Command::Usage(args) => usage::usage(&args),
         Command::Cost(args) => cost::cost(&args),
         Command::Prices { command } => prices::prices(&command),

@@ -4,6 +4,7 @@
 //! `tierway_config_last_reload_successful`.
 
 use super::environment::CommandEnvironment;
+use super::operator::operator;
 use crate::config::{ConfigChange, ConfigWatcher, Problems, Snapshot};
 use crate::domain::secret::Secret;
 use crate::http::AppState;
@@ -24,6 +25,7 @@ pub(super) async fn watch(
     logs: Arc<LogWriter>,
     generated_token: Option<Secret>,
 ) {
+    note(&app, None).await;
     loop {
         let asked = tokio::select! {
             () = app.clock.sleep(LOOK_EVERY) => false,
@@ -37,11 +39,26 @@ pub(super) async fn watch(
         let Ok((back, found)) = looked.await else { return };
         watcher = back;
         if let Some(found) = found {
+            let before = app.relay.active_config().snapshot.clone();
             apply(found, &app, generated_token.as_ref());
+            note(&app, Some(&before)).await;
             if let Err(error) = logs.set_level(&app.relay.active_config().snapshot.telemetry.log) {
                 tracing::error!(%error, "the log level stays as it was");
             }
         }
+    }
+}
+
+/// Writes to the audit which configuration is active, where another one was before; `before` is that one, if this process
+/// had it.
+async fn note(app: &AppState, before: Option<&Arc<Snapshot>>) {
+    let active = app.relay.active_config().snapshot.clone();
+    if before.is_some_and(|before| Arc::ptr_eq(before, &active)) {
+        return;
+    }
+    let command = if before.is_some() { "reload" } else { "serve" };
+    if app.admin.by(operator(command)).note_configuration(before.map(|before| &**before), &active).await.is_err() {
+        tracing::warn!("which configuration is active could not be written to the audit");
     }
 }
 

@@ -10,6 +10,7 @@ use super::banner::{GeneratedSecrets, banner};
 use super::check::EXIT_CONFIGURATION;
 use super::demo_store::DemoStore;
 use super::environment::CommandEnvironment;
+use super::operator::operator;
 use super::take_over::{self, Predecessor, TakeOverError, TakeOverListener, TakeOverResources};
 use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, service_manager, store};
 use crate::admin::{AdminOperations, clashes};
@@ -308,8 +309,13 @@ impl Gateway {
         let relay = Arc::new(Relay::new(snapshot, parts)?);
         let app = AppState {
             relay: relay.clone(),
-            admin: AdminOperations::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok()))
-                .with_reports(books.reports),
+            admin: AdminOperations::new(
+                books.keyring,
+                clock,
+                Arc::new(|| secrets::random_bytes().ok()),
+                operator("serve"),
+            )
+            .with_reports(books.reports),
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),

@@ -110,13 +110,13 @@ pub(super) fn teams(command: &TeamsCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn create(args: &TeamsCreateArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open(&args.store, "teams create")?;
     let team = context.run(context.admin.create_team(&context.snapshot, &args.name, args.budget.clone()))?;
     Ok(changed(&team, "created", args.json))
 }
 
 fn edit(args: &TeamsEditArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open(&args.store, "teams edit")?;
     let edit = TeamEdit { budget: either(args.wanted.budget.clone(), args.wanted.no_budget) };
     let team = context.run(context.admin.edit_team(&context.snapshot, &args.name, args.if_version, &edit))?;
     Ok(changed(&team, "changed", args.json))

@@ -5,13 +5,13 @@
 use crate::admin::ReportTime;
 use clap::Args;
 
-/// The range of time of the receipts to read.
+/// The range of time of what is read: receipts, or changes.
 #[derive(Args, Debug)]
 pub(super) struct TimeRangeArgs {
-    /// Received since: a number of days, hours or minutes ago (30d, 12h, 15m), or a date (2026-11-01)
+    /// From then on: a number of days, hours or minutes ago (30d, 12h, 15m), or a date (2026-11-01)
     #[arg(long, value_name = "WHEN", value_parser = ReportTime::parse)]
     since: Option<ReportTime>,
-    /// Received before: the same
+    /// Before then: the same
     #[arg(long, value_name = "WHEN", value_parser = ReportTime::parse)]
     until: Option<ReportTime>,
 }

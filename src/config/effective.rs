@@ -2,9 +2,11 @@
 //!
 //! It holds no secret: a secret, or what a reference was resolved to, is already masked here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::reader::{DisplayValue, EffectiveSetting, SettingOrigin};
 use crate::domain::secret::{MASK, without_credentials};
@@ -35,6 +37,36 @@ impl EffectiveConfig {
     /// Each setting, in the order of the schema and, within it, of the file.
     pub fn entries(&self) -> &[EffectiveSetting] {
         &self.entries
+    }
+
+    /// The file it was read from, or what stands for one.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What tells it from others: the first twelve hex digits of the SHA-256 of every setting with its value, secrets
+    /// masked, and of `besides`. It is the same wherever a value comes from.
+    pub fn version(&self, besides: &str) -> String {
+        let values = self.values();
+        let settings = values.iter().map(|(setting, value)| format!("{setting} = {value}\n"));
+        let text: String = settings.chain([besides.to_owned()]).collect();
+        Sha256::digest(text).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The settings that are different in `other`, by name, each with its value here and there: at most 500 characters
+    /// of it; `None` where it is not set.
+    pub fn differences(&self, other: &Self) -> Vec<(String, Option<String>, Option<String>)> {
+        let (here, there) = (self.values(), other.values());
+        let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let short = |value: &String| value.chars().take(500).collect::<String>();
+        let differ = names.into_iter().filter(|name| here.get(*name) != there.get(*name));
+        differ.map(|name| (name.clone(), here.get(name).map(short), there.get(name).map(short))).collect()
+    }
+
+    /// Every setting by its name, with its value as TOML.
+    fn values(&self) -> BTreeMap<String, String> {
+        let one = |entry: &EffectiveSetting| (format!("{}.{}", entry.table, key(&entry.name)), toml(&entry.value));
+        self.entries.iter().map(one).collect()
     }
 
     /// As TOML, each value's origin in a trailing comment.

@@ -6,6 +6,7 @@
 //!
 //! Start reading in [`routing::plan`]; the values it decides over are in [`routing::table`].
 
+pub mod audit;
 pub mod authorize;
 pub mod body_member;
 pub mod breaker;

@@ -168,22 +168,27 @@ impl KeyHash {
 
     /// Parses 64 hex digits.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut hash = [0; 32];
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return None;
-        }
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |at: usize| char::from(pair[at]).to_digit(16);
-            *byte = (digit(0)? << 4 | digit(1)?) as u8;
-        }
-        Some(Self(hash))
+        bytes_of_hex(text).map(Self)
     }
 
     /// The identifier of a secret that is not secret itself: the first twelve hex digits of its hash.
     pub fn id(&self) -> String {
         self.0.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// The bytes that 64 hex digits stand for.
+pub(super) fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = (digit(0)? << 4 | digit(1)?) as u8;
+    }
+    Some(bytes)
 }
 
 /// What clients' idempotency keys are bound to.

@@ -6,7 +6,8 @@
 //!
 //! Start reading in [`Keyring::find`], then [`Keyring::write`].
 
-use super::{Register, RegisterChange, RegisterContents, RegisterWriteError, StoreUnavailable};
+use super::{ChangeContext, Register, RegisterChange, RegisterContents, RegisterWriteError, StoreUnavailable};
+use crate::domain::audit::{AuditEntry, AuditQuery, AuditRow};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, QuarantinedRow, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
@@ -176,11 +177,31 @@ impl Keyring {
     ///
     /// # Errors
     /// [`RegisterWriteError`]: nothing was written.
-    pub async fn write(&self, changes: Vec<RegisterChange>) -> Result<Vec<i64>, RegisterWriteError> {
-        let versions = self.register.write(changes).await?;
+    pub async fn write(
+        &self,
+        changes: Vec<RegisterChange>,
+        context: ChangeContext,
+    ) -> Result<Vec<i64>, RegisterWriteError> {
+        let versions = self.register.write(changes, context).await?;
         // If it cannot be read at the moment, the next periodic refresh reads it.
         let _ = self.refresh().await;
         Ok(versions)
+    }
+
+    /// Writes a row to the audit for a change of something that is not registered here.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`]: it was not written, or may not have been.
+    pub async fn note(&self, entry: AuditEntry, context: ChangeContext) -> Result<(), StoreUnavailable> {
+        self.register.note(entry, context).await
+    }
+
+    /// The rows of the audit that `query` asks for, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`]: they cannot be read now.
+    pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditRow>, StoreUnavailable> {
+        self.register.audit(query).await
     }
 
     /// Reads what was changed since the last read, by any process; returns whether there was anything.
@@ -385,6 +406,7 @@ impl SecretUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::audit::Operator;
     use crate::domain::register::{KeyOverrides, StoredSecret};
     use crate::store::memory_lease_store::MemoryLeaseStore;
     use crate::store::memory_register::MemoryRegister;
@@ -413,9 +435,14 @@ mod tests {
         StoredSecret::new(KeyHash::of(text), NOW)
     }
 
+    fn origin() -> ChangeContext {
+        let operator = Operator { who: "test".into(), origin: "test".into(), command: "test".into(), request_id: None };
+        ChangeContext { operator, unix_ms: NOW }
+    }
+
     async fn with(key: StoredKey) -> Keyring {
         let ring = Keyring::open(register()).await.expect("memory is available");
-        ring.write(vec![RegisterChange::Key { key, expected: 0 }]).await.expect("the key is new");
+        ring.write(vec![RegisterChange::Key { key, expected: 0 }], origin()).await.expect("the key is new");
         ring
     }
 
@@ -447,14 +474,15 @@ mod tests {
         );
         let disabled = StoredKey { disabled: true, ..(*before).clone() };
         let expected = before.version;
-        let version = ring.write(vec![RegisterChange::Key { key: disabled, expected }]).await.expect("as expected")[0];
+        let version =
+            ring.write(vec![RegisterChange::Key { key: disabled, expected }], origin()).await.expect("as expected")[0];
         assert!(!is_valid(&ring, "one", NOW));
         let rotated = key(vec![secret("two")]);
         let expected = version;
-        ring.write(vec![RegisterChange::Key { key: rotated, expected }]).await.expect("as expected");
+        ring.write(vec![RegisterChange::Key { key: rotated, expected }], origin()).await.expect("as expected");
         assert!(!is_valid(&ring, "one", NOW) && is_valid(&ring, "two", NOW));
         assert_eq!(ring.holder_of(&KeyHash::of("one")), None, "a removed secret belongs to no key");
-        let stale = ring.write(vec![RegisterChange::Key { key: key(Vec::new()), expected }]).await;
+        let stale = ring.write(vec![RegisterChange::Key { key: key(Vec::new()), expected }], origin()).await;
         assert!(stale.is_err() && is_valid(&ring, "two", NOW), "what is not written is not visible");
     }
 
@@ -466,9 +494,13 @@ mod tests {
             let ring = Keyring::open(register.clone()).await.expect("memory is available");
             let named = |name: &str, secrets| StoredKey { name: name.into(), ..key(secrets) };
             let change = |key, expected| vec![RegisterChange::Key { key, expected }];
-            let version = ring.write(change(named(first, vec![secret("one")]), 0)).await.expect("the key is new")[0];
-            register.write(change(named(first, Vec::new()), version)).await.expect("as expected");
-            register.write(change(named(second, vec![secret("one")]), 0)).await.expect("no key has the secret");
+            let version =
+                ring.write(change(named(first, vec![secret("one")]), 0), origin()).await.expect("the key is new")[0];
+            register.write(change(named(first, Vec::new()), version), origin()).await.expect("as expected");
+            register
+                .write(change(named(second, vec![secret("one")]), 0), origin())
+                .await
+                .expect("no key has the secret");
             assert_eq!(ring.refresh().await, Ok(true));
             assert_eq!(ring.find(&KeyHash::of("one"), NOW).map(|key| key.name.clone()).as_deref(), Some(second));
         }
@@ -481,7 +513,7 @@ mod tests {
         let (ring, other) = (ring.expect("memory is available"), other.expect("memory is available"));
         assert_eq!(ring.refresh().await, Ok(false));
         other
-            .write(vec![RegisterChange::Key { key: key(vec![secret("one")]), expected: 0 }])
+            .write(vec![RegisterChange::Key { key: key(vec![secret("one")]), expected: 0 }], origin())
             .await
             .expect("the key is new");
         assert!(!is_valid(&ring, "one", NOW));
@@ -494,8 +526,10 @@ mod tests {
         let register = register();
         let ring = Keyring::open(register.clone()).await.expect("memory is available");
         let two = key(vec![secret("one"), secret("two")]);
-        let version =
-            ring.write(vec![RegisterChange::Key { key: two.clone(), expected: 0 }]).await.expect("the key is new")[0];
+        let version = ring
+            .write(vec![RegisterChange::Key { key: two.clone(), expected: 0 }], origin())
+            .await
+            .expect("the key is new")[0];
         assert!(
             is_valid(&ring, "one", NOW)
                 && is_valid(&ring, "one", NOW + RECORD_EVERY_MS - 1)
@@ -510,7 +544,7 @@ mod tests {
         assert_eq!(stored().await, [None, None]);
         ring.report_uses();
         assert_eq!(stored().await, first);
-        ring.write(vec![RegisterChange::Key { key: two, expected: version }]).await.expect("as expected");
+        ring.write(vec![RegisterChange::Key { key: two, expected: version }], origin()).await.expect("as expected");
         assert!(is_valid(&ring, "one", NOW + RECORD_EVERY_MS));
         assert_eq!(used(ring.key("app")), second);
         ring.report_uses();
@@ -529,7 +563,7 @@ mod tests {
         let ring = with(key(vec![secret("app")])).await;
         let names: Vec<String> = (0..3 * KEYS_PER_LOCK + 1).map(|nth| format!("key-{nth:05}")).collect();
         let named = |name: &String| StoredKey { name: name.as_str().into(), ..key(vec![secret(name)]) };
-        ring.write(names.iter().map(|name| RegisterChange::Key { key: named(name), expected: 0 }).collect())
+        ring.write(names.iter().map(|name| RegisterChange::Key { key: named(name), expected: 0 }).collect(), origin())
             .await
             .expect("new");
         assert!(names.iter().all(|name| is_valid(&ring, name, NOW)) && is_valid(&ring, "app", NOW));
@@ -541,7 +575,7 @@ mod tests {
         let ring = Keyring::open(register()).await.expect("memory is available");
         let named =
             |name: &str| RegisterChange::Key { key: StoredKey { name: name.into(), ..key(Vec::new()) }, expected: 0 };
-        ring.write(["c", "a", "b"].map(named).into()).await.expect("the keys are new");
+        ring.write(["c", "a", "b"].map(named).into(), origin()).await.expect("the keys are new");
         let names = |after, most| ring.keys(after, most).iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(None, 2), ["a", "b"]);
         assert_eq!(names(Some("b"), 2), ["c"]);

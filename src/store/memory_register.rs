@@ -1,10 +1,13 @@
-//! The register of a single process: keys, teams and credit in memory, lost when the process ends.
+//! The register of a single process: keys, teams, credit and the audit in memory, lost when the process ends.
 //!
 //! It is the reference implementation: `tests/store_contract.rs` states what every register guarantees.
 
+use super::audit::next_row;
 use super::{
-    Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture, StoreUnavailable,
+    ChangeContext, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
+    StoreUnavailable,
 };
+use crate::domain::audit::{AuditChain, AuditEnd, AuditEntry, AuditQuery, AuditRow};
 use crate::domain::budget::WindowSpan;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
@@ -29,6 +32,8 @@ struct RegisterState {
     by_hash: HashMap<KeyHash, Arc<str>>,
     teams: BTreeMap<Arc<str>, StoredTeam>,
     grants: Vec<Grant>,
+    /// By their numbers.
+    audit: Vec<Arc<AuditRow>>,
 }
 
 impl MemoryRegister {
@@ -43,11 +48,12 @@ impl MemoryRegister {
 }
 
 impl RegisterState {
-    fn write(&mut self, change: RegisterChange) -> Result<i64, RegisterConflict> {
+    fn write(&mut self, change: RegisterChange, context: &ChangeContext) -> Result<i64, RegisterConflict> {
         self.version += 1;
         let version = self.version;
-        match change {
+        let entry = match change {
             RegisterChange::Key { key, expected } => {
+                let entry = AuditEntry::of_key(self.keys.get(&key.name), &key);
                 if self.keys.get(&key.name).map_or(0, |known| known.version) != expected {
                     return Err(RegisterConflict::Changed);
                 }
@@ -56,22 +62,38 @@ impl RegisterState {
                     return Err(RegisterConflict::SecretTaken);
                 }
                 self.put(StoredKey { version, ..key });
+                entry
             }
             RegisterChange::Team { team, expected } => {
                 if self.teams.get(&team.name).map_or(0, |known| known.version) != expected {
                     return Err(RegisterConflict::Changed);
                 }
+                let entry = AuditEntry::of_team(self.teams.get(&team.name), &team);
                 self.teams.insert(team.name.clone(), StoredTeam { version, ..team });
+                entry
             }
             RegisterChange::Grant(grant) => {
                 let granted = self.grants.iter().filter(|known| known.holder == grant.holder).map(|known| known.amount);
-                if granted.chain([grant.amount]).try_fold(NanoUsd::ZERO, NanoUsd::checked_add).is_none() {
+                // What is there was counted before it was written.
+                let before = granted.fold(NanoUsd::ZERO, |sum, amount| NanoUsd(sum.0.saturating_add(amount.0)));
+                if before.checked_add(grant.amount).is_none() {
                     return Err(RegisterConflict::TooMuchCredit);
                 }
+                let entry = AuditEntry::of_grant(before, &grant);
                 self.grants.push(Grant { id: version, ..grant });
+                entry
             }
-        }
+        };
+        self.note(&entry, context);
         Ok(version)
+    }
+
+    fn note(&mut self, entry: &AuditEntry, context: &ChangeContext) {
+        self.audit.push(Arc::new(next_row(self.audit_end(), entry, context)));
+    }
+
+    fn audit_end(&self) -> AuditEnd {
+        self.audit.last().map_or(AuditEnd::NONE, |row| AuditEnd { number: row.number, hash: row.hash })
     }
 
     /// Recorded uses are kept, even if the change was made without knowing of them.
@@ -112,11 +134,15 @@ impl Register for MemoryRegister {
         Box::pin(std::future::ready(Ok(contents)))
     }
 
-    fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>> {
+    fn write(
+        &self,
+        changes: Vec<RegisterChange>,
+        context: ChangeContext,
+    ) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>> {
         let mut state = self.state();
         let mut next = state.clone();
         let written = changes.into_iter().enumerate().map(|(at, change)| {
-            let written = next.write(change);
+            let written = next.write(change, &context);
             written.map_err(|why| RegisterWriteError::Conflict { at, why })
         });
         let written = written.collect::<Result<Vec<_>, _>>();
@@ -124,6 +150,23 @@ impl Register for MemoryRegister {
             *state = next;
         }
         Box::pin(std::future::ready(written))
+    }
+
+    fn note(&self, entry: AuditEntry, context: ChangeContext) -> StoreFuture<'static, Result<(), StoreUnavailable>> {
+        self.state().note(&entry, &context);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn audit(&self, query: AuditQuery) -> StoreFuture<'static, Result<Vec<AuditRow>, StoreUnavailable>> {
+        let state = self.state();
+        let rows = state.audit.iter().rev().filter(|row| query.fits(row)).take(query.most);
+        Box::pin(std::future::ready(Ok(rows.map(|row| (**row).clone()).collect())))
+    }
+
+    fn audit_chain(&self) -> StoreFuture<'static, Result<AuditChain, StoreUnavailable>> {
+        let state = self.state();
+        let links = state.audit.iter().map(|row| row.link()).collect();
+        Box::pin(std::future::ready(Ok(AuditChain { links, end: state.audit_end() })))
     }
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {

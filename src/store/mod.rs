@@ -8,6 +8,7 @@
 //! [`keyring`]. [`memory`] is the back end that persists nothing, [`sqlite`] the durable one. What every back end
 //! guarantees is in `tests/store_contract.rs` and `tests/lease_store_contract.rs`.
 
+mod audit;
 pub mod budget_pool;
 pub mod keyring;
 pub mod memory;
@@ -17,6 +18,7 @@ pub mod reports;
 pub mod sqlite;
 pub mod state_accounts;
 
+use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow, Operator};
 use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Limits, OverLimit, RateLimitReservation, RateLimitStatus};
@@ -152,14 +154,28 @@ impl Stores {
 
 /// Keys, teams and credit that are changed while the gateway runs: durable, and the same for every process.
 ///
-/// Every change gets a version higher than all versions before it, so that a reader can ask for what is new.
+/// Every change gets a version higher than all versions before it, so that a reader can ask for what is new, and a row in
+/// the audit, written together with it: none is written without the other.
 pub trait Register: Send + Sync {
     /// What was changed after `version`, keys in the order of their names; everything if `version` is 0.
     fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, StoreUnavailable>>;
 
     /// Writes all of `changes`, or nothing, and returns the version of each. It completes even if the future is
     /// dropped.
-    fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>>;
+    fn write(
+        &self,
+        changes: Vec<RegisterChange>,
+        context: ChangeContext,
+    ) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>>;
+
+    /// Writes a row to the audit for a change of something that is not registered here.
+    fn note(&self, entry: AuditEntry, context: ChangeContext) -> StoreFuture<'static, Result<(), StoreUnavailable>>;
+
+    /// The rows of the audit that `query` asks for.
+    fn audit(&self, query: AuditQuery) -> StoreFuture<'static, Result<Vec<AuditRow>, StoreUnavailable>>;
+
+    /// What the audit is verified by.
+    fn audit_chain(&self) -> StoreFuture<'static, Result<AuditChain, StoreUnavailable>>;
 
     /// Records when secrets were last used, in Unix milliseconds. It never blocks, and gets no version.
     fn used(&self, uses: Vec<(KeyHash, i64)>);
@@ -214,6 +230,15 @@ pub enum RegisterChange {
     },
     /// Adds a grant.
     Grant(Grant),
+}
+
+/// Who makes a change, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangeContext {
+    /// Who makes it, from where and by what.
+    pub operator: Operator,
+    /// When, in Unix milliseconds.
+    pub unix_ms: i64,
 }
 
 /// Why nothing was written.

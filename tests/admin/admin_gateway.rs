@@ -135,7 +135,7 @@ impl AdminGateway {
     /// Everything that can be read and changed.
     pub async fn state(&self) -> Vec<Value> {
         let mut state = Vec::new();
-        for path in ["keys?limit=1000", "teams?limit=1000", "credits?limit=1000", "credits/grants?limit=1000"] {
+        for path in ["keys?limit=1000", "teams?limit=1000", "credits?limit=1000", "credits/grants?limit=1000", "audit?limit=1000"] {
             state.push(self.done(200, "GET", &format!("/admin/v1/{path}"), None).await);
         }
         state

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod admin_gateway;
+mod audit;
 #[allow(dead_code, reason = "shared with the API tests, which use all of it")]
 #[path = "../api/config.rs"]
 mod config;

@@ -59,6 +59,9 @@ fn no_secret_of_a_stored_key_is_found_anywhere() {
     }
     said(&["keys", "disable", "made", "--json"]);
     said(&["usage"]);
+    said(&["audit", "list"]);
+    said(&["audit", "list", "--json"]);
+    said(&["audit", "verify", "--json"]);
     heard.push(("the metrics".to_owned(), gateway.ask("/metrics").1.into_bytes()));
     // While the database is open, with its log and shared memory, and after it is closed.
     let mut files = files_of(&place);

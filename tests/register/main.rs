@@ -12,6 +12,7 @@ mod process;
 #[path = "../api/spellings.rs"]
 mod spellings;
 
+mod audit;
 mod canary;
 mod clashes;
 mod commands;

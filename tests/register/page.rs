@@ -1,12 +1,12 @@
-//! The commands of docs/keys.md are run as they are written there.
+//! The commands of docs/keys.md and docs/audit.md are run as they are written there.
 
 use crate::place::Place;
 use std::path::Path;
 
-#[test]
-fn every_command_on_the_page_works_as_written() {
+/// Runs every command of the page, which has at least so many.
+fn runs_as_written(name: &str, least: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = std::fs::read_to_string(root.join("docs/keys.md")).expect("the page is there");
+    let page = std::fs::read_to_string(root.join(name)).expect("the page is there");
     let folder = Path::new(env!("CARGO_BIN_EXE_tierway")).parent().expect("the binary is in a folder");
     let place = Place::new();
     let mut tried = 0;
@@ -19,5 +19,11 @@ fn every_command_on_the_page_works_as_written() {
         assert!(output.status.success(), "{script}\n{}", crate::place::text(&output.stderr));
         tried += script.lines().filter(|line| line.contains("tierway ")).count();
     }
-    assert!(tried >= 15, "only {tried} commands were found");
+    assert!(tried >= least, "only {tried} commands were found on {name}");
+}
+
+#[test]
+fn every_command_on_the_pages_works_as_written() {
+    runs_as_written("docs/keys.md", 15);
+    runs_as_written("docs/audit.md", 6);
 }

@@ -3,6 +3,9 @@
 //! A new back end is one more [`RegisterFixture`]. What only a database can guarantee, concurrent writers and a
 //! writer that is killed, is at the end.
 
+#[path = "audits.rs"]
+mod audits;
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -109,7 +112,7 @@ fn wait<T>(future: StoreFuture<'static, T>) -> T {
 }
 
 fn write(register: &dyn Register, changes: Vec<RegisterChange>) -> Result<Vec<i64>, RegisterWriteError> {
-    wait(register.write(changes))
+    wait(register.write(changes, audits::origin()))
 }
 
 fn since(register: &dyn Register, version: i64) -> RegisterContents {
@@ -367,6 +370,7 @@ fn concurrent_changes_are_all_kept(registers: &[&(dyn Register + 'static)]) {
     assert_eq!(contents.credit, [(holder(Scope::Team, "t"), NanoUsd((THREADS * EACH) as i64))]);
     for register in registers {
         assert_eq!(since(*register, 0), contents);
+        assert_eq!(audits::intact_rows(*register), THREADS * EACH * 3 + 1, "one chain, whoever wrote");
     }
 }
 
@@ -477,6 +481,7 @@ fn a_writer_that_is_killed_leaves_all_of_a_change_or_nothing() {
             part => panic!("{part} of {KEYS} keys after kill {round}"),
         }
         assert!(contents.keys.iter().all(|key| key.secrets.len() == 1 && key.version <= contents.version));
+        assert_eq!(audits::intact_rows(&register), contents.keys.len(), "each key has its row of the audit");
     }
     println!("{KILLS} kills: {whole} imports of {KEYS} keys were whole, {nothing} left nothing");
     assert!(nothing > 0, "the first is killed before it can have written");

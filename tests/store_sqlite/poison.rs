@@ -6,11 +6,12 @@ use crate::receipts::{Doing, Held, Place, append, until_written};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::path::Path;
+use tierway::domain::audit::Operator;
 use tierway::domain::budget::Scope;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::register::{Grant, Holder};
 use tierway::store::sqlite::SqliteRegister;
-use tierway::store::{Ledger, Register, RegisterChange, RegisterConflict, RegisterWriteError};
+use tierway::store::{ChangeContext, Ledger, Register, RegisterChange, RegisterConflict, RegisterWriteError};
 
 /// What an operation of this database cannot write.
 #[test]
@@ -38,6 +39,11 @@ fn an_operation_that_can_never_be_written_leaves_the_queue() {
     assert_eq!(ledger.status().dropped, 0);
 }
 
+fn origin() -> ChangeContext {
+    let operator = Operator { who: "test".into(), origin: "test".into(), command: "test".into(), request_id: None };
+    ChangeContext { operator, unix_ms: 0 }
+}
+
 fn grant(amount: i64) -> RegisterChange {
     RegisterChange::Grant(Grant {
         id: 0,
@@ -58,18 +64,18 @@ async fn grants_that_cannot_be_counted_together_are_not_written() {
     let beside = SqliteRegister::of_command(&place.database(), 0).unwrap_or_else(|error| panic!("{error}"));
     for register in [&register as &dyn Register, &beside] {
         for _ in 0..9 {
-            register.write(vec![grant(MOST)]).await.expect("nine are few enough");
+            register.write(vec![grant(MOST)], origin()).await.expect("nine are few enough");
         }
-        let refused = register.write(vec![grant(MOST)]).await;
+        let refused = register.write(vec![grant(MOST)], origin()).await;
         let why = RegisterConflict::TooMuchCredit;
         assert_eq!(refused, Err(RegisterWriteError::Conflict { at: 0, why }));
         // Together with one that makes place for it, it fits; the first that does not is named.
-        let refused = register.write(vec![grant(-MOST), grant(MOST), grant(MOST)]).await;
+        let refused = register.write(vec![grant(-MOST), grant(MOST), grant(MOST)], origin()).await;
         assert_eq!(refused, Err(RegisterWriteError::Conflict { at: 2, why }));
-        register.write(vec![grant(-MOST), grant(MOST)]).await.expect("it is counted in order");
+        register.write(vec![grant(-MOST), grant(MOST)], origin()).await.expect("it is counted in order");
         assert_eq!(register.balances().await.expect("it is read")[0].granted, NanoUsd(9 * MOST));
         for _ in 0..9 {
-            register.write(vec![grant(-MOST)]).await.expect("it is taken back");
+            register.write(vec![grant(-MOST)], origin()).await.expect("it is taken back");
         }
     }
     append(&ledger, 0..1);

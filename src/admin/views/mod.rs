@@ -7,8 +7,10 @@
 //!
 //! Start reading at [`KeyObject`]; the status of deployments is in `status.rs`.
 
+mod audit;
 mod status;
 
+pub use audit::AuditRowObject;
 pub use status::StatusObject;
 
 use super::{IssuedKey, KeyView, Page, RecordSource, TeamView};

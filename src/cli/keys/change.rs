@@ -122,14 +122,14 @@ struct KeyEndArgs {
 
 /// Changes what a key may do.
 pub(super) fn edit(args: &KeysEditArgs) -> Result<String, CommandError> {
-    changed(&args.change, &args.wanted.edit(), |key| format!("changed the key {}", key.name()))
+    changed(&args.change, "keys edit", &args.wanted.edit(), |key| format!("changed the key {}", key.name()))
 }
 
 /// Disables or enables a key.
 pub(super) fn switch(args: &KeysSwitchArgs, disabled: bool) -> Result<String, CommandError> {
     let edit = KeyEdit { disabled: Some(disabled), ..KeyEdit::default() };
-    let done = if disabled { "disabled" } else { "enabled" };
-    changed(&args.change, &edit, |key| format!("{done} the key {}", key.name()))
+    let (done, command) = if disabled { ("disabled", "keys disable") } else { ("enabled", "keys enable") };
+    changed(&args.change, command, &edit, |key| format!("{done} the key {}", key.name()))
 }
 
 /// Sets when a key expires.
@@ -137,7 +137,7 @@ pub(super) fn expire(args: &KeysExpireArgs) -> Result<String, CommandError> {
     let KeyEndArgs { at, r#in, never } = &args.end;
     let end = at.or(r#in.map(|ms| ExpiryTime::In(ms).unix(Clock.unix_ms())));
     let edit = KeyEdit { expires: either(end, *never), ..KeyEdit::default() };
-    changed(&args.change, &edit, |key| match key.record.expires {
+    changed(&args.change, "keys expire", &edit, |key| match key.record.expires {
         Some(end) => format!("the key {} expires: {}", key.name(), value_parsers::end(end)),
         None => format!("the key {} does not expire", key.name()),
     })
@@ -145,10 +145,11 @@ pub(super) fn expire(args: &KeysExpireArgs) -> Result<String, CommandError> {
 
 fn changed(
     args: &KeyChangeArgs,
+    command: &str,
     edit: &KeyEdit,
     message: impl FnOnce(&KeyView) -> String,
 ) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open(&args.store, command)?;
     let key = context.run(context.admin.edit_key(&context.snapshot, &args.name, args.if_version, edit))?;
     if let Some(Some(team)) = &edit.team {
         note(&format!("in the team {team}{}", super::unknown_team(&context, team)));

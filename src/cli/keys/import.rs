@@ -55,7 +55,7 @@ pub(super) fn import(args: &KeysImportArgs) -> Result<String, CommandError> {
     let text = text(&args.file)?;
     let context = match args.dry_run {
         true => CliContext::open_to_read(&args.store)?,
-        false => CliContext::open(&args.store)?,
+        false => CliContext::open(&args.store, "keys import")?,
     };
     let (lines, new) = read(&text)?;
     drop(text);

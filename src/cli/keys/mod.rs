@@ -166,7 +166,7 @@ pub(super) fn keys(command: &KeysCommand) -> anyhow::Result<ExitCode> {
 type IssuedWithNote = (IssuedKey, String);
 
 fn create(args: &KeysCreateArgs) -> Result<IssuedWithNote, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open(&args.store, "keys create")?;
     let limits = Limits {
         requests_per_minute: args.requests_per_minute,
         tokens_per_minute: args.tokens_per_minute,
@@ -198,7 +198,7 @@ fn unknown_team(context: &CliContext, team: &str) -> String {
 }
 
 fn rotate(args: &KeysRotateArgs) -> Result<IssuedWithNote, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open(&args.store, "keys rotate")?;
     let overlap = Duration::from_millis(args.overlap.unsigned_abs());
     let issued = context.run(context.admin.rotate_key(&context.snapshot, &args.name, args.if_version, overlap))?;
     let old = issued.key.stored.iter().flat_map(|key| key.secrets.iter().rev().skip(1));

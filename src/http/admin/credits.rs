@@ -49,13 +49,13 @@ pub(super) async fn grants(request: AdminRequest) -> Result<AdminResponse, Admin
 }
 
 pub(super) async fn grant(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
-    let AdminRequest { app, snapshot, body, .. } = request;
+    let AdminRequest { admin, snapshot, body, .. } = request;
     let holder =
         holder(&body)?.ok_or_else(|| InputError::field("key", "is missing, and so is 'team'; name one of them"))?;
     let field = holder.scope.label();
     let reason = body.optional(&REASON)?.unwrap_or_default();
     let new = NewGrant { holder, amount: body.required(&GIVEN)?, reason, by: "admin API".to_owned() };
-    let grant = app.admin.grant(&snapshot, new).await.map_err(|error| match error {
+    let grant = admin.grant(&snapshot, new).await.map_err(|error| match error {
         // A 404 would be about the path; here a field of the body names what does not exist.
         AdminError::NotFound { kind, name } => {
             InputError::field(field, format!("names no {kind}: there is no '{name}'")).into()

@@ -104,7 +104,7 @@ pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFa
 }
 
 pub(super) async fn create(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
-    let AdminRequest { app, snapshot, body, .. } = request;
+    let AdminRequest { admin, snapshot, body, .. } = request;
     let limits = Limits {
         requests_per_minute: body.optional(&REQUESTS)?,
         tokens_per_minute: body.optional(&TOKENS)?,
@@ -118,7 +118,7 @@ pub(super) async fn create(request: AdminRequest) -> Result<AdminResponse, Admin
         expires: body.optional(&EXPIRES)?,
         hash: body.optional(&IMPORTED)?,
     };
-    Ok(issued(&app.admin.create_key(&snapshot, new).await?).created())
+    Ok(issued(&admin.create_key(&snapshot, new).await?).created())
 }
 
 pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
@@ -127,7 +127,7 @@ pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFa
 }
 
 pub(super) async fn change(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
-    let AdminRequest { app, snapshot, name, body, if_match, .. } = request;
+    let AdminRequest { admin, snapshot, name, body, if_match, .. } = request;
     let edit = KeyEdit {
         policy: body.optional(&NEW_POLICY)?,
         team: body.change(&TEAM)?,
@@ -138,15 +138,15 @@ pub(super) async fn change(request: AdminRequest) -> Result<AdminResponse, Admin
         expires: body.change(&EXPIRES)?,
         disabled: body.optional(&DISABLED)?,
     };
-    let expected = if_match.expected(version(&app.admin.key(&snapshot, &name)?))?;
-    Ok(shown(&app.admin.edit_key(&snapshot, &name, expected, &edit).await?))
+    let expected = if_match.expected(version(&admin.key(&snapshot, &name)?))?;
+    Ok(shown(&admin.edit_key(&snapshot, &name, expected, &edit).await?))
 }
 
 pub(super) async fn rotate(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
-    let AdminRequest { app, snapshot, name, body, if_match, .. } = request;
+    let AdminRequest { admin, snapshot, name, body, if_match, .. } = request;
     let overlap = body.optional(&KEPT_FOR)?.unwrap_or(OVERLAP_USUAL);
-    let expected = if_match.expected(version(&app.admin.key(&snapshot, &name)?))?;
-    Ok(issued(&app.admin.rotate_key(&snapshot, &name, expected, overlap).await?))
+    let expected = if_match.expected(version(&admin.key(&snapshot, &name)?))?;
+    Ok(issued(&admin.rotate_key(&snapshot, &name, expected, overlap).await?))
 }
 
 fn version(key: &KeyView) -> Option<i64> {

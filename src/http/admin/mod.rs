@@ -6,6 +6,7 @@
 //!
 //! Start reading in [`operations`], then [`handle`].
 
+mod audit;
 mod credits;
 mod error;
 mod input;
@@ -21,9 +22,10 @@ use super::AppState;
 use super::ingress;
 use super::request_handler::RequestArrival;
 use super::upload::Upload;
-use crate::admin::AdminError;
 use crate::admin::views::to_json;
+use crate::admin::{AdminError, AdminOperations};
 use crate::config::Snapshot;
+use crate::domain::audit::Operator;
 use crate::domain::call::BodyProblem;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::refusal::SecretTarget;
@@ -34,7 +36,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use error::AdminFailure;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use input::{InputFields, InputValue};
 use operations::{AdminMethod, AdminOperation, OPERATIONS};
 use serde::Serialize;
@@ -72,6 +74,8 @@ pub async fn not_found(app: Arc<AppState>, request: Request) -> Response {
 /// The input of one operation.
 struct AdminRequest {
     app: Arc<AppState>,
+    /// The actions of whoever sent it.
+    admin: AdminOperations,
     /// The configuration that is active when the request arrives; it stays the same for the whole operation.
     snapshot: Arc<Snapshot>,
     /// The name in the path; empty if the path has none.
@@ -169,6 +173,7 @@ async fn perform(
     let role = permitted()?;
     let request = AdminRequest {
         app: app.clone(),
+        admin: app.admin.by(operator(&parts.extensions, operation)),
         snapshot: app.relay.active_config().snapshot.clone(),
         name,
         query,
@@ -188,6 +193,19 @@ async fn perform(
         Ok(answer)
     })
     .await
+}
+
+/// Who asks for `operation` with a request of these extensions. There is one token that may change anything at a time, and
+/// nothing is written of it.
+fn operator(extensions: &Extensions, operation: &AdminOperation) -> Operator {
+    let peer = RequestArrival::connection(extensions).map(|connection| connection.peer());
+    let origin = peer.map(|peer| peer.map_or_else(|| "a local socket".to_owned(), |peer| peer.to_string()));
+    Operator {
+        who: "admin token".into(),
+        origin: origin.map_or_else(|| "unknown".into(), Into::into),
+        command: operation.id.into(),
+        request_id: extensions.get::<RequestArrival>().map(|arrival| arrival.id.to_string().into()),
+    }
 }
 
 /// Runs `change` to its end, even if the client disconnects: it must be applied and logged once it is written.

@@ -5,10 +5,10 @@
 use super::error::AdminFailure;
 use super::input::DescribedField;
 use super::openapi::OpenApiDocument;
-use super::{AdminRequest, AdminResponse, credits, keys, openapi, reports, status, teams};
+use super::{AdminRequest, AdminResponse, audit, credits, keys, openapi, reports, status, teams};
 use crate::admin::views::{
-    BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, StatusObject, TeamObject,
-    UsageReportObject,
+    AuditRowObject, BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, StatusObject,
+    TeamObject, UsageReportObject,
 };
 use crate::http::ops::TokenRole;
 use http::Method;
@@ -290,6 +290,16 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
         response::<RequestObject>(),
         |a| Box::pin(reports::read(a)),
     ),
+    AdminOperation {
+        query: &audit::LISTED_BY,
+        ..get(
+            "/admin/v1/audit",
+            "list_audit",
+            "Changes that operators made, the newest first: who, from where, by what, before and after.",
+            response::<ListObject<AuditRowObject>>(),
+            |a| Box::pin(audit::list(a)),
+        )
+    },
     get(
         "/admin/v1/status",
         "read_status",

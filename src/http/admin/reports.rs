@@ -12,14 +12,16 @@ use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery};
 
 static BY: Field<Vec<Dimension>> =
     Field { name: "by", is: &DIMENSIONS, need: PresenceKind::Optional, about: "What to sum by." };
-static SINCE: Field<ReportTime> = Field {
+/// The beginning of a range of time.
+pub(super) static SINCE: Field<ReportTime> = Field {
     name: "since",
     is: &MOMENT,
     need: PresenceKind::Optional,
-    about: "Received at this time or later: how long ago, a day in UTC, or a time.",
+    about: "At this time or later: how long ago, a day in UTC, or a time.",
 };
-static UNTIL: Field<ReportTime> =
-    Field { name: "until", is: &MOMENT, need: PresenceKind::Optional, about: "Received before this time: the same." };
+/// Its end.
+pub(super) static UNTIL: Field<ReportTime> =
+    Field { name: "until", is: &MOMENT, need: PresenceKind::Optional, about: "Before this time: the same." };
 static AFTER: Field<RequestId> =
     Field { name: "after", is: &AFTER_REQUEST, need: PresenceKind::Optional, about: "The `next` of the page before." };
 
@@ -83,7 +85,8 @@ pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFa
     Ok(AdminResponse::ok(&RequestObject::from(&request.app.admin.receipt(id).await?)))
 }
 
-fn span(query: &InputFields, now_unix_ms: i64) -> Result<(Option<i64>, Option<i64>), InputError> {
+/// The range of time that `query` asks for, in Unix milliseconds.
+pub(super) fn span(query: &InputFields, now_unix_ms: i64) -> Result<(Option<i64>, Option<i64>), InputError> {
     let moment = |when: Option<ReportTime>| when.map(|when| when.unix_ms(now_unix_ms));
     Ok((moment(query.optional(&SINCE)?), moment(query.optional(&UNTIL)?)))
 }

@@ -25,9 +25,9 @@ pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFa
 }
 
 pub(super) async fn create(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
-    let AdminRequest { app, snapshot, body, .. } = request;
+    let AdminRequest { admin, snapshot, body, .. } = request;
     let (name, budget) = (body.required(&NEW_NAME)?, body.optional(&SHARED)?);
-    Ok(shown(&app.admin.create_team(&snapshot, &name, budget).await?).created())
+    Ok(shown(&admin.create_team(&snapshot, &name, budget).await?).created())
 }
 
 pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
@@ -35,10 +35,10 @@ pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFa
 }
 
 pub(super) async fn change(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
-    let AdminRequest { app, snapshot, name, body, if_match, .. } = request;
+    let AdminRequest { admin, snapshot, name, body, if_match, .. } = request;
     let edit = TeamEdit { budget: body.change(&SHARED)? };
-    let expected = if_match.expected(version(&app.admin.team(&snapshot, &name)?))?;
-    Ok(shown(&app.admin.edit_team(&snapshot, &name, expected, &edit).await?))
+    let expected = if_match.expected(version(&admin.team(&snapshot, &name)?))?;
+    Ok(shown(&admin.edit_team(&snapshot, &name, expected, &edit).await?))
 }
 
 fn version(team: &TeamView) -> Option<i64> {

@@ -3,7 +3,8 @@
 //! The database is opened read-only: a report must never migrate it, or lock out or delay a gateway.
 
 use super::balances::{self, BudgetBalance, UnaccountedLease};
-use super::{OpenError, migrate, open, receipt_row, register};
+use super::{OpenError, audit, migrate, open, receipt_row, register};
+use crate::domain::audit::{AuditChain, AuditQuery, AuditRow};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
@@ -93,6 +94,22 @@ impl LedgerReader {
     /// When it cannot be read.
     pub fn unaccounted(&self) -> Result<Vec<UnaccountedLease>, LedgerReadError> {
         balances::unaccounted(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// The rows of the audit that `query` asks for, the newest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, LedgerReadError> {
+        audit::rows(&self.connection, query).map_err(|error| self.failed(error))
+    }
+
+    /// What the whole audit is verified by.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn audit_chain(&self) -> Result<AuditChain, LedgerReadError> {
+        audit::chain(&self.connection).map_err(|error| self.failed(error))
     }
 
     /// All keys, teams and credit.

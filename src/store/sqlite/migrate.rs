@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0007_tokens_apart", sql: include_str!("migrations/0007_tokens_apart.sql") },
     Migration { name: "0008_idempotency", sql: include_str!("migrations/0008_idempotency.sql") },
     Migration { name: "0009_state_accounts", sql: include_str!("migrations/0009_state_accounts.sql") },
+    Migration { name: "0010_audit", sql: include_str!("migrations/0010_audit.sql") },
 ];
 
 /// The table that records applied migrations.

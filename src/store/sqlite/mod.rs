@@ -8,6 +8,7 @@
 //! the ledger.
 
 mod attempts;
+mod audit;
 mod backup;
 mod balances;
 mod budget_row;

@@ -1,4 +1,4 @@
-//! The register on SQLite: keys, teams and credit.
+//! The register on SQLite: keys, teams and credit, and with each change its row of the audit.
 //!
 //! The gateway writes through its one writer; a command uses a connection of its own, and the gateway notices the
 //! change by the version. Both run the same statements in one transaction, which first checks that the stored state
@@ -6,11 +6,13 @@
 //!
 //! Start reading in [`apply`], then [`read_since`].
 
+use super::audit;
 use super::column::unreadable;
 use super::credit::{self, holder};
 use super::operation::WriteOperation;
 use super::writer::Writer;
 use super::{OpenError, migrate, open};
+use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow};
 use crate::domain::budget::BudgetSpec;
 use crate::domain::limit::Limits;
 use crate::domain::money::NanoUsd;
@@ -19,7 +21,8 @@ use crate::domain::register::{
 };
 use crate::domain::secret::KeyHash;
 use crate::store::{
-    Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture, StoreUnavailable,
+    ChangeContext, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
+    StoreUnavailable,
 };
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, Transaction, TransactionBehavior, params};
@@ -112,6 +115,25 @@ impl SqliteRegister {
         Ok(Self { reader: Arc::new(RegisterReader::new(path)), writer: None })
     }
 
+    /// Writes by `write`, which `describe` names: through the gateway's writer, or with a connection of a command's own,
+    /// while others may write too. What is not to `keep` is rolled back by a command; the gateway's other operations in
+    /// the transaction must not be.
+    fn write_by<T: Send + 'static>(
+        &self,
+        describe: String,
+        write: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        keep: fn(&T) -> bool,
+    ) -> StoreFuture<'static, Result<T, StoreUnavailable>> {
+        if let Some(writer) = &self.writer {
+            return Box::pin(write_queued(writer.clone(), describe, write));
+        }
+        let path = self.reader.path.clone();
+        Box::pin(async move {
+            let written = tokio::task::spawn_blocking(move || write_directly(&path, write, keep)).await;
+            written.unwrap_or(Err(StoreUnavailable))
+        })
+    }
+
     /// Runs `query` on a read-only connection, on a blocking thread.
     fn read<T: Send + 'static>(
         &self,
@@ -130,17 +152,31 @@ impl Register for SqliteRegister {
         self.read(move |connection| read_since(connection, version))
     }
 
-    fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>> {
-        match &self.writer {
-            Some(writer) => Box::pin(write_queued(writer.clone(), changes)),
-            None => {
-                let path = self.reader.path.clone();
-                Box::pin(async move {
-                    let written = tokio::task::spawn_blocking(move || write_directly(&path, &changes)).await;
-                    written.unwrap_or(Err(RegisterWriteError::Unavailable))
-                })
-            }
-        }
+    fn write(
+        &self,
+        changes: Vec<RegisterChange>,
+        context: ChangeContext,
+    ) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>> {
+        let (describe, apply) = (describe(&changes), move |t: &Transaction<'_>| apply(t, &changes, &context));
+        let written = self.write_by(describe, apply, |done| done.is_ok());
+        Box::pin(async move { written.await.unwrap_or(Err(RegisterWriteError::Unavailable)) })
+    }
+
+    fn note(&self, entry: AuditEntry, context: ChangeContext) -> StoreFuture<'static, Result<(), StoreUnavailable>> {
+        let describe = format!("the audit of the {} '{}'", entry.kind, entry.name);
+        self.write_by(
+            describe,
+            move |transaction| audit::append(transaction, std::slice::from_ref(&entry), &context),
+            |()| true,
+        )
+    }
+
+    fn audit(&self, query: AuditQuery) -> StoreFuture<'static, Result<Vec<AuditRow>, StoreUnavailable>> {
+        self.read(move |connection| audit::rows(connection, &query))
+    }
+
+    fn audit_chain(&self) -> StoreFuture<'static, Result<AuditChain, StoreUnavailable>> {
+        self.read(audit::chain)
     }
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {
@@ -351,11 +387,12 @@ fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<u64>> {
     Ok(row.get::<_, Option<i64>>(at)?.map(i64::cast_unsigned))
 }
 
-/// Writes all of `changes` in order and returns their versions, or writes nothing if one of them conflicts with the
-/// state it finds.
+/// Writes all of `changes` in order with their rows of the audit, and returns their versions; or writes nothing if one of
+/// them conflicts with the state it finds.
 fn apply(
     transaction: &Transaction<'_>,
     changes: &[RegisterChange],
+    context: &ChangeContext,
 ) -> rusqlite::Result<Result<Vec<i64>, RegisterWriteError>> {
     // A conflict must not roll back other operations of the transaction.
     transaction.execute_batch("SAVEPOINT changes")?;
@@ -363,15 +400,48 @@ fn apply(
     let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
     let last: i64 = transaction.query_row(next_versions, [count], |row| row.get(0))?;
     let versions = (last - count + 1..=last).collect::<Vec<_>>();
+    let mut entries = Vec::with_capacity(changes.len());
     for (at, (change, version)) in changes.iter().zip(&versions).enumerate() {
         if let Some(why) = conflict(transaction, change)? {
             transaction.execute_batch("ROLLBACK TO changes; RELEASE changes")?;
             return Ok(Err(RegisterWriteError::Conflict { at, why }));
         }
+        entries.push(entry(transaction, change)?);
         write_change(transaction, change, *version)?;
     }
+    audit::append(transaction, &entries, context)?;
     transaction.execute_batch("RELEASE changes")?;
     Ok(Ok(versions))
+}
+
+/// What `change`, which is not written yet, changes.
+fn entry(transaction: &Transaction<'_>, change: &RegisterChange) -> rusqlite::Result<AuditEntry> {
+    Ok(match change {
+        RegisterChange::Key { key, expected: 0 } => AuditEntry::of_key(None, key),
+        RegisterChange::Key { key, .. } => AuditEntry::of_key(stored_key(transaction, &key.name)?.as_ref(), key),
+        RegisterChange::Team { team, expected: 0 } => AuditEntry::of_team(None, team),
+        RegisterChange::Team { team, .. } => {
+            let mut statement = transaction.prepare_cached("SELECT * FROM teams WHERE name = ?1")?;
+            let before = readable_rows(&mut statement.query([&team.name])?, self::team, |_, _| {})?;
+            AuditEntry::of_team(before.first(), team)
+        }
+        RegisterChange::Grant(grant) => {
+            let Holder { scope, name } = &grant.holder;
+            AuditEntry::of_grant(credit::granted(transaction, *scope, name)?, grant)
+        }
+    })
+}
+
+/// The key called `name`; `None` if there is none that can be read.
+fn stored_key(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<StoredKey>> {
+    let mut names = NameInterner::default();
+    let mut statement = transaction.prepare_cached("SELECT * FROM keys WHERE name = ?1")?;
+    let mut keys = readable_rows(&mut statement.query([name])?, |row| key(row, &mut names), |_, _| {})?;
+    let Some(mut key) = keys.pop() else { return Ok(None) };
+    let secrets = "SELECT * FROM secrets WHERE key = ?1 ORDER BY created_unix_ms, hash";
+    let mut statement = transaction.prepare_cached(secrets)?;
+    key.secrets = readable_rows(&mut statement.query([name])?, secret, |_, _| {})?;
+    Ok(Some(key))
 }
 
 fn conflict(transaction: &Transaction<'_>, change: &RegisterChange) -> rusqlite::Result<Option<RegisterConflict>> {
@@ -449,59 +519,76 @@ fn columns(budget: Option<&BudgetSpec>) -> (Option<i64>, Option<String>) {
 }
 
 /// Writes with a connection of its own, while others may write too.
-fn write_directly(path: &Path, changes: &[RegisterChange]) -> Result<Vec<i64>, RegisterWriteError> {
+fn write_directly<T>(
+    path: &Path,
+    write: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+    keep: fn(&T) -> bool,
+) -> Result<T, StoreUnavailable> {
     let write = || {
         let mut connection = open::existing(path)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let written = apply(&transaction, changes)?;
-        if written.is_ok() {
+        let written = write(&transaction)?;
+        if keep(&written) {
             transaction.commit()?;
         }
         Ok(written)
     };
-    write().unwrap_or_else(|error: rusqlite::Error| {
+    write().map_err(|error: rusqlite::Error| {
         tracing::error!(%error, "keys, teams and credit cannot be written");
-        Err(RegisterWriteError::Unavailable)
+        StoreUnavailable
     })
 }
 
-async fn write_queued(writer: Writer, changes: Vec<RegisterChange>) -> Result<Vec<i64>, RegisterWriteError> {
+async fn write_queued<T: Send + 'static>(
+    writer: Writer,
+    describe: String,
+    write: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreUnavailable> {
     if !writer.status().healthy {
-        return Err(RegisterWriteError::Unavailable);
+        return Err(StoreUnavailable);
     }
     let (result, written) = oneshot::channel();
-    let operation = ChangeOperation { changes, written: Mutex::new(Err(RegisterWriteError::Unavailable)), result };
-    writer.submit(Box::new(operation)).map_err(|_| RegisterWriteError::Unavailable)?;
+    let operation = ChangeOperation { describe, write, written: Mutex::new(None), result };
+    writer.submit(Box::new(operation)).map_err(|_| StoreUnavailable)?;
     match tokio::time::timeout(WRITE_TIMEOUT, written).await {
-        Ok(Ok(written)) => written,
-        _ => Err(RegisterWriteError::Unavailable),
+        Ok(Ok(written)) => Ok(written),
+        _ => Err(StoreUnavailable),
     }
 }
 
-/// Writes changes to the register.
-struct ChangeOperation {
-    changes: Vec<RegisterChange>,
+/// Writes changes to the register or the audit.
+struct ChangeOperation<T, W> {
+    describe: String,
+    write: W,
     /// The result within the transaction, which may not be committed yet.
-    written: Mutex<Result<Vec<i64>, RegisterWriteError>>,
-    result: oneshot::Sender<Result<Vec<i64>, RegisterWriteError>>,
+    written: Mutex<Option<T>>,
+    result: oneshot::Sender<T>,
 }
 
-impl WriteOperation for ChangeOperation {
+impl<T: Send, W: Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send> WriteOperation for ChangeOperation<T, W> {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let written = apply(transaction, &self.changes)?;
-        *self.written.lock() = written;
+        *self.written.lock() = Some((self.write)(transaction)?);
         Ok(())
     }
 
     fn describe(&self) -> String {
-        let changes: Vec<String> = self.changes.iter().map(described).collect();
-        format!("the change of {}", changes.join(", "))
+        self.describe.clone()
     }
 
     fn committed(self: Box<Self>) {
         // The caller may have timed out; the next refresh reads what was written.
-        let _ = self.result.send(self.written.into_inner());
+        if let Some(written) = self.written.into_inner() {
+            let _ = self.result.send(written);
+        }
     }
+}
+
+/// What `changes` are about, as the log names them: the first ones of many.
+fn describe(changes: &[RegisterChange]) -> String {
+    const NAMED: usize = 10;
+    let more = if changes.len() > NAMED { format!(" and {} more", changes.len() - NAMED) } else { String::new() };
+    let named: Vec<String> = changes.iter().take(NAMED).map(described).collect();
+    format!("the change of {}{more}", named.join(", "))
 }
 
 /// What a change is about, as the log names it.
