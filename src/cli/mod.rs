@@ -29,6 +29,7 @@ mod operator;
 mod prices;
 mod provider_warnings;
 pub mod reload;
+mod residency;
 mod secrets;
 pub mod serve;
 mod service_manager;
@@ -99,6 +100,11 @@ enum Command {
     Audit {
         #[command(subcommand)]
         command: audit::AuditCommand,
+    },
+    /// Show from the ledger where requests went, and whether any left the regions of its policy
+    Residency {
+        #[command(subcommand)]
+        command: residency::ResidencyCommand,
     },
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
     Usage(usage::UsageArgs),
@@ -184,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Teams { command } => teams::teams(&command),
         Command::Credits { command } => credits::credits(&command),
         Command::Audit { command } => audit::audit(&command),
+        Command::Residency { command } => residency::residency(&command),
         Command::Usage(args) => usage::usage(&args),
         Command::Cost(args) => cost::cost(&args),
         Command::Prices { command } => prices::prices(&command),

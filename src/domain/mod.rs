@@ -33,6 +33,7 @@ pub mod receipt;
 pub mod refusal;
 pub mod register;
 pub mod report;
+pub mod residency;
 pub mod retry;
 pub mod routing;
 pub mod secret;

@@ -25,8 +25,8 @@ pub struct Policy {
     pub models: Vec<Glob>,
     /// Whether `Pro/` names are allowed.
     pub reserved: bool,
-    /// By [`RegionId`]: where its requests may go; `None` is everywhere.
-    pub residency: Option<Vec<bool>>,
+    /// Where its requests may go; `None` is everywhere.
+    pub residency: Option<Residency>,
     /// The ceilings of each single key.
     pub limits: Limits,
     /// Whether the output ceiling is lowered to what the budget has left, where the request would be refused otherwise.
@@ -35,6 +35,31 @@ pub struct Policy {
     pub money: PolicyMoney,
     /// When a second attempt is made beside one whose first token is late; `None`: only when its deployment is silent.
     pub hedge: Option<HedgeRule>,
+}
+
+/// The regions that requests may go to.
+#[derive(Clone, Debug)]
+pub struct Residency {
+    globs: Vec<Glob>,
+    /// By [`RegionId`].
+    regions: Vec<bool>,
+}
+
+impl Residency {
+    /// The `regions`, by [`RegionId`], that one of `globs` fits.
+    pub fn new(globs: Vec<Glob>, regions: &[Arc<str>]) -> Self {
+        let regions = regions.iter().map(|region| globs.iter().any(|glob| glob.matches(region))).collect();
+        Self { globs, regions }
+    }
+
+    /// As it is written.
+    pub fn globs(&self) -> &[Glob] {
+        &self.globs
+    }
+
+    fn allows(&self, region: RegionId) -> bool {
+        self.regions.get(region.index()).copied().unwrap_or(false)
+    }
 }
 
 /// When a hedge is sent.
@@ -105,7 +130,7 @@ impl Policy {
 
     /// Whether a request may be sent to `region`.
     pub fn allows_region(&self, region: RegionId) -> bool {
-        self.residency.as_ref().is_none_or(|regions| regions.get(region.index()).copied().unwrap_or(false))
+        self.residency.as_ref().is_none_or(|residency| residency.allows(region))
     }
 
     /// Whether `target` may be asked for.

@@ -283,7 +283,7 @@ impl Outcome {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn ms(ms: u64) -> Duration {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     /// An attempt at `region`'s deployment of `model`, in the tier of the same letter.
-    fn attempt(region: &str, model: &str, reason: Reason) -> AttemptRecord {
+    pub(crate) fn attempt(region: &str, model: &str, reason: Reason) -> AttemptRecord {
         AttemptRecord {
             deployment: format!("{region}/{model}").into(),
             tier: Some(model[..1].into()),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     /// A receipt of a stream that was meant for model `big` of tier `b` and got its first token at `served`.
-    fn receipt(attempts: Vec<AttemptRecord>, served: Option<(&str, &str)>, reason: Reason) -> Receipt {
+    pub(crate) fn receipt(attempts: Vec<AttemptRecord>, served: Option<(&str, &str)>, reason: Reason) -> Receipt {
         Receipt {
             id: RequestId(1),
             received_unix_ms: 0,

@@ -135,7 +135,13 @@ impl AdminGateway {
     /// Everything that can be read and changed.
     pub async fn state(&self) -> Vec<Value> {
         let mut state = Vec::new();
-        for path in ["keys?limit=1000", "teams?limit=1000", "credits?limit=1000", "credits/grants?limit=1000", "audit?limit=1000"] {
+        for path in [
+            "keys?limit=1000",
+            "teams?limit=1000",
+            "credits?limit=1000",
+            "credits/grants?limit=1000",
+            "audit?limit=1000",
+        ] {
             state.push(self.done(200, "GET", &format!("/admin/v1/{path}"), None).await);
         }
         state
@@ -210,7 +216,7 @@ budget = { limit = "10.00", window = "day", zone = "Europe/Paris" }
 }
 
 /// Receipts go to the test, and to the database.
-struct Both(Arc<MemoryLedger>, Arc<SqliteLedger>);
+pub struct Both(pub Arc<MemoryLedger>, pub Arc<SqliteLedger>);
 
 impl Ledger for Both {
     fn reserve(&self) -> Option<ReceiptRoom> {

@@ -17,6 +17,7 @@ mod lifecycle;
 mod matrix;
 mod races;
 mod refusals;
+mod residency;
 #[allow(dead_code, unused_imports, reason = "shared with the API tests, which use all of it")]
 #[path = "../api/support/mod.rs"]
 mod support;

@@ -12,10 +12,11 @@ use tierway::domain::body_member::ListedMembers;
 use tierway::domain::breaker::BreakerSettings;
 use tierway::domain::budget::{Budget, BudgetPeriod, Scope, Zone};
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
+use tierway::domain::glob::Glob;
 use tierway::domain::id::{DeploymentId, KeyIds, ModelId, ProviderId, RegionId, TeamId, TeamIds, TierId};
 use tierway::domain::limit::Limits;
 use tierway::domain::money::NanoUsd;
-use tierway::domain::policy::{KeyRecord, Policy, PolicyMoney};
+use tierway::domain::policy::{KeyRecord, Policy, PolicyMoney, Residency};
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::{
     Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
@@ -610,7 +611,7 @@ fn remove(table: &mut RoutingTable, gone: usize) {
 fn clients(table: &RoutingTable) -> Vec<Client> {
     let (ids, keys) = (RefCell::new(TeamIds::default()), RefCell::new(KeyIds::default()));
     let client = |name: &str, tiers: &[&str], reserved, models, regions: &'static [&'static str]| {
-        let residency = table.regions.iter().map(|region| regions.contains(&&**region)).collect();
+        let residency = Residency::new(regions.iter().map(|region| Glob::new(region)).collect(), &table.regions);
         let policy = Policy {
             name: name.into(),
             tiers: table.tiers.iter().map(|tier| tiers.contains(&&*tier.name)).collect(),

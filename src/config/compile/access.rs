@@ -14,7 +14,7 @@ use crate::domain::budget::{BudgetPeriod, BudgetSpec};
 use crate::domain::glob::Glob;
 use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::limit::Limits;
-use crate::domain::policy::{HedgeRule, KeyRecord, Policy, PolicyMoney};
+use crate::domain::policy::{HedgeRule, KeyRecord, Policy, PolicyMoney, Residency};
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::RoutingTable;
 
@@ -82,14 +82,13 @@ fn models(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &PolicySe
     policy.models.iter().flatten().map(|glob| glob.value.clone()).collect()
 }
 
-fn residency(diagnostics: &Diagnostics<'_>, table: &RoutingTable, globs: &[Setting<Glob>]) -> Vec<bool> {
+fn residency(diagnostics: &Diagnostics<'_>, table: &RoutingTable, globs: &[Setting<Glob>]) -> Residency {
     for glob in globs {
         if !table.regions.iter().any(|region| glob.value.matches(region)) {
             report_no_match(diagnostics, glob, "region", table.regions.iter().map(|name| &**name));
         }
     }
-    let fits = |region: &Arc<str>| globs.iter().any(|glob| glob.value.matches(region));
-    table.regions.iter().map(fits).collect()
+    Residency::new(globs.iter().map(|glob| glob.value.clone()).collect(), &table.regions)
 }
 
 fn report_no_match<'n>(

@@ -7,9 +7,10 @@ use crate::domain::authorize::{AuthorizedRequest, authorize};
 use crate::domain::body_member::ListedMembers;
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{Call, CostFacts, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
+use crate::domain::glob::Glob;
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::limit::Limits;
-use crate::domain::policy::{KeyRecord, Policy};
+use crate::domain::policy::{KeyRecord, Policy, Residency};
 use crate::domain::routing::table::{
     Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
@@ -75,8 +76,8 @@ pub(crate) fn policy(table: &RoutingTable, tiers: &[&str]) -> Policy {
 }
 
 /// Residency in `regions` only.
-pub(crate) fn residency(table: &RoutingTable, regions: &[&str]) -> Option<Vec<bool>> {
-    Some(table.regions.iter().map(|region| regions.contains(&&**region)).collect())
+pub(crate) fn residency(table: &RoutingTable, regions: &[&str]) -> Option<Residency> {
+    Some(Residency::new(regions.iter().map(|region| Glob::new(region)).collect(), &table.regions))
 }
 
 /// A key under `policy`.

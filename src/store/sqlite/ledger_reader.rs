@@ -80,6 +80,23 @@ impl LedgerReader {
         query.run(&self.connection).map_err(|error| self.failed(error))
     }
 
+    /// Gives each receipt of `query` to `take`, the newest first; `None` stands for one that cannot be read. They are as one
+    /// moment saw them, and not all in memory at once.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn each_receipt(
+        &self,
+        query: &ReceiptsQuery,
+        mut take: impl FnMut(Option<Receipt>),
+    ) -> Result<(), LedgerReadError> {
+        let take = |receipt| {
+            take(receipt);
+            true
+        };
+        query.each(&self.connection, take).map_err(|error| self.failed(error))
+    }
+
     /// Every window of every budget, by scope, window and name.
     ///
     /// # Errors

@@ -81,6 +81,23 @@ impl UsageQuery {
 
 impl ReceiptsQuery {
     pub(super) fn run(&self, connection: &Connection) -> rusqlite::Result<Vec<Receipt>> {
+        let mut receipts = Vec::new();
+        if self.most > 0 {
+            self.each(connection, |receipt| {
+                // Others are listed all the same; asked for by its id, it is an error.
+                receipts.extend(receipt);
+                receipts.len() < self.most
+            })?;
+        }
+        Ok(receipts)
+    }
+
+    /// Gives each receipt to `take`, the newest first, `None` for one that cannot be read, until that returns `false`.
+    pub(super) fn each(
+        &self,
+        connection: &Connection,
+        mut take: impl FnMut(Option<Receipt>) -> bool,
+    ) -> rusqlite::Result<()> {
         let (mut conditions, mut values) = conditions(self.since_unix_ms, self.until_unix_ms, &self.only);
         if let Some(after) = self.after {
             values.push(Box::new(after.0.to_be_bytes()));
@@ -90,21 +107,21 @@ impl ReceiptsQuery {
         let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query(&*values)?;
-        let mut receipts = Vec::new();
-        while receipts.len() < self.most
-            && let Some(row) = rows.next()?
-        {
-            match receipt_row::read(row) {
-                Ok(receipt) => receipts.push(receipt),
-                // Others are listed all the same; asked for by its id, it is an error.
+        while let Some(row) = rows.next()? {
+            let receipt = match receipt_row::read(row) {
+                Ok(receipt) => Some(receipt),
                 Err(error) if error.sqlite_error_code().is_none() => {
                     let id = row.get("id").map(|id| RequestId(u128::from_be_bytes(id))).ok();
                     tracing::error!(id = id.map(tracing::field::display), %error, "a receipt cannot be read and is not listed");
+                    None
                 }
                 Err(error) => return Err(error),
+            };
+            if !take(receipt) {
+                break;
             }
         }
-        Ok(receipts)
+        Ok(())
     }
 }
 
