@@ -34,7 +34,10 @@ fn rows(place: &Place, more: &[&str]) -> Vec<Value> {
 
 fn changes(row: &Value) -> Vec<(&str, Option<&str>, Option<&str>)> {
     let fields = row["changes"].as_array().expect("a list");
-    fields.iter().map(|one| (one["field"].as_str().unwrap(), one["before"].as_str(), one["after"].as_str())).collect()
+    fields
+        .iter()
+        .map(|one| (one["field"].as_str().expect("a name"), one["before"].as_str(), one["after"].as_str()))
+        .collect()
 }
 
 fn open(place: &Place) -> Connection {
