@@ -1,7 +1,7 @@
 //! The admin API: the actions of operators, over HTTP.
 //!
 //! Every path below `/admin` needs a token, also those that do not exist: without one, nothing is disclosed. A handler
-//! reads its fields, calls [`AdminOperations`](crate::admin::AdminOperations), which has the rules, and returns an object of
+//! reads its fields, calls [`AdminOperations`], which has the rules, and returns an object of
 //! [`views`](crate::admin::views). It must never return a secret a second time.
 //!
 //! Start reading in [`operations`], then [`handle`].
