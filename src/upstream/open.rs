@@ -77,7 +77,7 @@ fn without_what_is_refused(
     request.ceiling?;
     // Once it was the other name, both are refused: the host has the last word.
     let name = grammar.ceiling_name(request.call);
-    let is_ours = request.call.metadata().cost_facts.ceilings[name as usize].is_none();
+    let is_ours = request.call.metadata().cost_facts.ceilings[name.slot()].is_none();
     let is_refused = !own.other_ceiling_name && is_ours && grammar.refuses_ceiling(&reply.body, name);
     (is_refused && request.call.endpoint() == Endpoint::Chat).then_some(OwnMembers { other_ceiling_name: true, ..own })
 }

@@ -1,17 +1,12 @@
-//! OpenAI's Responses: every byte but the model's name, whole and streamed; what is billed; that a broken stream never
-//! looks complete; and that what one account made for one key is found there, by that key alone.
+//! OpenAI's Responses: every byte but the model's name, whole and streamed; what is billed; and that what one account made for one key is found there, by that key alone.
 //!
 //! Start reading at [`every_byte_but_the_models_name_passes`].
 
 use crate::config::{Config, MODEL};
-use crate::support::gateway::{BEARER, KEY, OTHER_KEY, provider_table};
+use crate::support::gateway::{KEY, OTHER_KEY, provider_table};
 use crate::support::journal::Request;
-use crate::support::{
-    BodyEnd, Ending, Fault, H2Client, H2End, H2Piece, Response, Script, ScriptedProvider, TestGateway, TestRequest,
-    split_frames,
-};
-use bytes::{Bytes, BytesMut};
-use serde_json::{Value, json};
+use crate::support::{BodyEnd, Fault, Response, Script, ScriptedProvider, TestGateway, TestRequest};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tierway::domain::reason::Reason;
@@ -20,10 +15,6 @@ use tierway::domain::receipt::Outcome;
 const PATH: &str = "/v1/responses";
 const ENDPOINTS: &str = "endpoints = [\"chat\", \"responses\"]";
 const OTHER_APP: &str = "[[keys]]\nname = \"other\"\npolicy = \"all\"\nsecret = \"env:OTHER_KEY\"";
-/// Every cut of this suite is reproducible from it.
-const SEED: u64 = 0x5e_5b_0a_7d;
-/// Cuts at random bytes, over each protocol.
-const RANDOM_CUTS: usize = 120;
 
 /// Input 100 of which 40 cached and 10 written to the cache, output 87 of which 64 reasoning.
 const USAGE: &str = r#"{"input_tokens":100,"input_tokens_details":{"cached_tokens":40,"cache_write_tokens":10},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":64},"total_tokens":187}"#;
@@ -130,6 +121,38 @@ async fn tokens_are_billed_as_the_provider_counts_them() {
             (Outcome::Served, Some("responses"))
         );
     }
+}
+
+/// A budget pays: the ceiling is held for, lowered to the model's own where it is above, and a host's refusal is passed on.
+#[tokio::test]
+async fn a_budget_pays_for_a_response_with_a_ceiling_and_for_one_without() {
+    let provider = ScriptedProvider::start("eu").await;
+    let bounds = "price = { input = \"1\", output = \"4\" }\ncontext = 8000\nmax_output = 100";
+    let budget = "budget = { limit = \"100\", window = \"month\" }";
+    let gateway = gateway(&provider, |config| config.model(bounds).policy(budget)).await;
+    for stream in [false, true] {
+        for (ceiling, sent) in [
+            ("", 100),
+            (",\"max_output_tokens\":null", 100),
+            (",\"max_output_tokens\":64", 64),
+            (",\"max_output_tokens\":9000", 100),
+        ] {
+            let body = body(&format!(",\"stream\":{stream}{ceiling}"));
+            provider.clear();
+            provider.answers(answering("a"));
+            assert_eq!(asked(&gateway, &body).await.status, 200, "{body}");
+            assert_eq!(provider.at_rest().await.only().request.json()["max_output_tokens"], sent, "{body}");
+            for (status, expected) in [(400, 400), (422, 422), (500, 502), (503, 502)] {
+                provider.answers(
+                    Script::status(status)
+                        .json(&json!({"error": {"message": "Unknown parameter: 'max_output_tokens'."}})),
+                );
+                let answer = asked(&gateway, &body).await;
+                assert_eq!(answer.status, expected, "{status}, {body}: {answer:?}");
+            }
+        }
+    }
+    assert!(gateway.receipts(gateway.relay.entered()).await.iter().all(|receipt| receipt.reason != Reason::Internal));
 }
 
 #[tokio::test]
@@ -246,68 +269,6 @@ async fn a_failure_that_the_provider_says_itself_is_passed_on_and_counts_as_brok
     assert_eq!((answer.text(), answer.end), (&said[..], BodyEnd::Clean), "{answer:?}");
     let receipts = gateway.receipts(1).await;
     assert_eq!((receipts[0].outcome, receipts[0].reason), (Outcome::Broken, Reason::ErrorInside));
-}
-
-/// An answer's body, and whether its transport was aborted.
-async fn streamed(gateway: &TestGateway, over_http2: bool) -> (Bytes, bool) {
-    let body = body(",\"stream\":true");
-    if !over_http2 {
-        let answer = asked(gateway, &body).await;
-        return (answer.text().to_owned().into(), answer.end == BodyEnd::Fin);
-    }
-    let mut client: H2Client = gateway.connect_h2().await;
-    let mut answer = client.post(PATH, &[("authorization", BEARER)], &body).await.expect("an answer");
-    let mut all = BytesMut::new();
-    loop {
-        match answer.piece().await {
-            H2Piece::Data(data) => all.extend_from_slice(&data),
-            H2Piece::End(end) => return (all.freeze(), matches!(end, H2End::Reset(_))),
-        }
-    }
-}
-
-/// The stream was cut behind `whole` whole events: they came as they were, one event says so, and nothing looks complete.
-fn assert_broken((text, aborted): (Bytes, bool), whole: &[String], case: &str) {
-    assert!(aborted, "{case}: the transport ended in good order");
-    let text = [text.trim_ascii_end(), b"\n\n"].concat();
-    let (frames, rest) = split_frames(&text);
-    assert_eq!(rest, "", "{case}");
-    let (last, before) = frames.split_last().expect("there is the last one");
-    let before: Vec<String> = before.iter().map(|frame| String::from_utf8_lossy(&frame.raw).into_owned()).collect();
-    assert_eq!(before, whole, "{case}");
-    let event: Value = last.json();
-    assert_eq!((&event["type"], &event["response"]["status"]), (&"response.failed".into(), &"failed".into()), "{case}");
-    assert_eq!(event["sequence_number"], whole.len(), "{case}");
-    for error in [&event["error"], &event["response"]["error"]] {
-        assert_eq!(error["code"], "upstream_stream_interrupted", "{case}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_cut_anywhere_is_never_presented_as_complete() {
-    let provider = ScriptedProvider::start("eu").await;
-    let gateway = gateway(&provider, |config| config.routing("idle = \"250ms\"")).await;
-    let events = events("resp_x");
-    let script = events.iter().fold(Script::sse(), |script, event| script.body(event.clone()));
-    let end_of = |count: usize| -> usize { events[..count].iter().map(String::len).sum() };
-    println!("seed {SEED}");
-    let mut rng = fastrand::Rng::with_seed(SEED);
-    for over_http2 in [false, true] {
-        let boundaries = (4..events.len()).flat_map(|count| Ending::ALL.map(|ending| (end_of(count), ending)));
-        let last = end_of(events.len()) - 2;
-        let random = (0..RANDOM_CUTS)
-            .map(|_| (rng.usize(end_of(4)..last), [Ending::Rst, Ending::Fin, Ending::Clean][rng.usize(..3)]));
-        for (byte, ending) in boundaries.chain(random).collect::<Vec<_>>() {
-            provider.answers(script.clone().cut_at_body_byte(byte, ending));
-            // A last event that lacks only its empty line is whole.
-            let is_whole = |count: &usize| end_of(*count) <= byte + if ending == Ending::Clean { 2 } else { 0 };
-            let whole = (0..events.len()).rev().find(is_whole).expect("the first one is");
-            let case = format!("{ending:?} at byte {byte}, HTTP/2: {over_http2}");
-            assert_broken(streamed(&gateway, over_http2).await, &events[..whole], &case);
-        }
-    }
-    let receipts = gateway.receipts(gateway.relay.entered()).await;
-    assert!(receipts.iter().all(|receipt| receipt.outcome == Outcome::Broken));
 }
 
 /// The id of the response in an answer.

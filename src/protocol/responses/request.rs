@@ -38,6 +38,8 @@ const OF_RESPONSES: [&str; 13] = [
 ];
 const INPUT: usize = 1;
 const TOOLS: usize = 2;
+/// The ceiling; a host of chat that takes it writes more than it was asked for.
+const MAX_OUTPUT: usize = 5;
 const PREVIOUS_RESPONSE: usize = 7;
 const CONVERSATION: usize = 8;
 
@@ -80,7 +82,7 @@ fn read_metadata(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<Req
         Some(INPUT) => items.input(scanner),
         Some(TOOLS) => given.tools(scanner),
         // Their tokens are bounded by the model's context, and their price is known.
-        Some(PREVIOUS_RESPONSE | CONVERSATION) => scanner.value(),
+        Some(PREVIOUS_RESPONSE | CONVERSATION | MAX_OUTPUT) => scanner.value(),
         _ => given.member(name, scanner),
     })?;
     let [model, input, tools, user, stream, max_output, text, previous, conversation, store, background, prompt, _] =
