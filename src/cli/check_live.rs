@@ -1,6 +1,7 @@
-//! `tierway check --live`: asks every provider for its models, with each of its credentials.
+//! `tierway check --live`: asks every provider for its models, with each of its credentials, and whether it has the
+//! endpoints that are configured for it.
 //!
-//! A list of models costs nothing and needs what every request needs: a base URL that is right, a name that resolves, a
+//! Neither costs anything. A list of models needs what every request needs: a base URL that is right, a name that resolves, a
 //! certificate that is trusted, a credential that is accepted. It says nothing of quotas. It never shows a credential,
 //! and what a provider says only masked.
 //!
@@ -9,6 +10,7 @@
 use super::table::{NONE, table};
 use crate::clock::Clock;
 use crate::config::{ProviderSettings, ProviderTransport, Snapshot};
+use crate::domain::call::Endpoint;
 use crate::domain::id::ProviderId;
 use crate::relay::provider_setup;
 use crate::upstream::{ModelsReply, Upstreams};
@@ -38,6 +40,8 @@ enum ProbeResult {
         missing: Vec<Arc<str>>,
         /// How many are configured for it.
         configured: usize,
+        /// The endpoints that are configured for it and that it says it does not have.
+        endpoints_missing: Vec<Endpoint>,
     },
 }
 
@@ -67,6 +71,7 @@ async fn probe(snapshot: &Snapshot) -> Vec<ProbeRow> {
     let mut asking = JoinSet::new();
     for (at, provider) in snapshot.providers.iter().enumerate() {
         let (provider, models) = (provider.clone(), configured_models(snapshot, at));
+        let endpoints = configured_endpoints(snapshot, at);
         let setup = provider_setup(&provider, &snapshot.transport).map_err(|error| error.to_string());
         // Each by itself: one that cannot be set up does not keep the others from being asked.
         let upstreams = setup.and_then(|setup| {
@@ -74,10 +79,14 @@ async fn probe(snapshot: &Snapshot) -> Vec<ProbeRow> {
         });
         for (credential, name) in credential_names(&provider).into_iter().enumerate() {
             let (upstreams, models, provider) = (upstreams.clone(), models.clone(), provider.name.clone());
+            let endpoints = endpoints.clone();
             asking.spawn(async move {
                 let result = match upstreams {
                     Ok(upstreams) => match upstreams.list_models(ProviderId(0), credential).await {
-                        Some(reply) => ProbeResult::of(reply, &models),
+                        Some(reply) => {
+                            let missing = missing_endpoints(&upstreams, &reply, &endpoints, credential).await;
+                            ProbeResult::of(reply, &models, missing)
+                        }
                         None => ProbeResult::Simulated,
                     },
                     Err(why) => ProbeResult::NotAsked(why),
@@ -113,6 +122,35 @@ fn configured_models(snapshot: &Snapshot, provider: usize) -> Vec<Arc<str>> {
     models
 }
 
+/// The endpoints that some model of a deployment at a provider serves there, but those that are a part of another one.
+fn configured_endpoints(snapshot: &Snapshot, provider: usize) -> Vec<Endpoint> {
+    let table = &snapshot.table;
+    let is_served = |endpoint: &Endpoint| {
+        let mut here = table.deployments.iter().filter(|deployment| deployment.provider.index() == provider);
+        here.any(|one| one.endpoints.contains(*endpoint) && table.model(one.model).endpoints.contains(*endpoint))
+    };
+    Endpoint::ALL.into_iter().filter(|endpoint| endpoint.configured_as() == *endpoint).filter(is_served).collect()
+}
+
+/// Those of `endpoints` that a provider which replied to this credential does not have.
+async fn missing_endpoints(
+    upstreams: &Upstreams,
+    reply: &ModelsReply,
+    endpoints: &[Endpoint],
+    credential: usize,
+) -> Vec<Endpoint> {
+    let mut missing = Vec::new();
+    if matches!(reply.status, None | Some(401 | 403)) {
+        return missing;
+    }
+    for endpoint in endpoints {
+        if upstreams.lacks_endpoint(ProviderId(0), *endpoint, credential).await {
+            missing.push(*endpoint);
+        }
+    }
+    missing
+}
+
 /// Whether a provider that lists `listed` serves `model`: some list names with a folder or a tag that requests omit.
 fn is_same(listed: &str, model: &str) -> bool {
     let listed = listed.strip_prefix("models/").unwrap_or(listed);
@@ -121,10 +159,10 @@ fn is_same(listed: &str, model: &str) -> bool {
 }
 
 impl ProbeResult {
-    fn of(reply: ModelsReply, models: &[Arc<str>]) -> Self {
+    fn of(reply: ModelsReply, models: &[Arc<str>], endpoints_missing: Vec<Endpoint>) -> Self {
         let lists = |model: &str| reply.models.iter().flatten().any(|listed| is_same(listed, model));
         let missing = models.iter().filter(|model| !lists(model)).cloned().collect();
-        Self::Asked { missing, configured: models.len(), reply }
+        Self::Asked { missing, configured: models.len(), reply, endpoints_missing }
     }
 }
 
@@ -133,7 +171,9 @@ impl ProbeRow {
         match &self.result {
             ProbeResult::Simulated => true,
             ProbeResult::NotAsked(_) => false,
-            ProbeResult::Asked { reply, missing, .. } => reply.models.is_some() && missing.is_empty(),
+            ProbeResult::Asked { reply, missing, endpoints_missing, .. } => {
+                reply.models.is_some() && missing.is_empty() && endpoints_missing.is_empty()
+            }
         }
     }
 
@@ -145,14 +185,14 @@ impl ProbeRow {
         let [status, time, models, said] = match &self.result {
             ProbeResult::Simulated => [NONE.to_owned(), NONE.to_owned(), NONE.to_owned(), "simulated".to_owned()],
             ProbeResult::NotAsked(why) => [NONE.to_owned(), NONE.to_owned(), NONE.to_owned(), why.clone()],
-            ProbeResult::Asked { reply, missing, configured } => [
+            ProbeResult::Asked { reply, missing, configured, endpoints_missing } => [
                 reply.status.map_or_else(|| NONE.to_owned(), |status| status.to_string()),
                 format!("{} ms", reply.elapsed.as_millis()),
                 match &reply.models {
                     Some(_) => format!("{} of {configured}", configured - missing.len()),
                     None => NONE.to_owned(),
                 },
-                said(reply, missing),
+                said(reply, missing, endpoints_missing),
             ],
         };
         vec![self.provider.to_string(), self.credential().to_owned(), status, time, models, said]
@@ -165,7 +205,7 @@ impl ProbeRow {
             ProbeResult::NotAsked(why) => {
                 json!({ "provider": name, "credential": credential, "ok": ok, "simulated": false, "said": why })
             }
-            ProbeResult::Asked { reply, missing, configured } => json!({
+            ProbeResult::Asked { reply, missing, configured, endpoints_missing } => json!({
                 "provider": name,
                 "credential": credential,
                 "ok": ok,
@@ -175,14 +215,25 @@ impl ProbeRow {
                 "models_configured": configured,
                 "models_listed": reply.models.as_ref().map(Vec::len),
                 "models_missing": reply.models.as_ref().map(|_| missing),
-                "said": Some(said(reply, missing)).filter(|said| !said.is_empty()),
+                "endpoints_missing": endpoints_missing.iter().map(|endpoint| endpoint.name()).collect::<Vec<_>>(),
+                "said": Some(said(reply, missing, endpoints_missing)).filter(|said| !said.is_empty()),
             }),
         }
     }
 }
 
 /// What went wrong, in a sentence; empty where nothing did.
-fn said(reply: &ModelsReply, missing: &[Arc<str>]) -> String {
+fn said(reply: &ModelsReply, missing: &[Arc<str>], endpoints_missing: &[Endpoint]) -> String {
+    let of_models = said_of_models(reply, missing);
+    let paths: Vec<&str> = endpoints_missing.iter().map(|endpoint| endpoint.path()).collect();
+    match (of_models.is_empty(), paths.is_empty()) {
+        (_, true) => of_models,
+        (true, false) => format!("it has no {}", paths.join(", ")),
+        (false, false) => format!("{of_models}; it has no {}", paths.join(", ")),
+    }
+}
+
+fn said_of_models(reply: &ModelsReply, missing: &[Arc<str>]) -> String {
     let said = reply.said.as_deref().unwrap_or_default();
     match (&reply.models, reply.status) {
         (Some(_), _) if missing.is_empty() => String::new(),
@@ -219,7 +270,8 @@ mod tests {
         let models = models.map(|names| names.iter().map(ToString::to_string).collect());
         let reply = ModelsReply { status, models, said: said.map(Into::into), elapsed: Duration::from_millis(12) };
         let configured: Vec<Arc<str>> = configured.iter().map(|name| (*name).into()).collect();
-        ProbeRow { provider: "p".into(), credential: Some("KEY".into()), result: ProbeResult::of(reply, &configured) }
+        let result = ProbeResult::of(reply, &configured, Vec::new());
+        ProbeRow { provider: "p".into(), credential: Some("KEY".into()), result }
     }
 
     #[test]
@@ -236,5 +288,10 @@ mod tests {
         check(&row(Some(500), None, None, &["a"]), false, "p|KEY|500|12 ms|-|it lists no models, and does not say why");
         assert!(row(Some(308), None, Some("<html>"), &["a"]).cells().concat().contains("it redirects"));
         check(&row(None, None, Some("refused"), &["a"]), false, "p|KEY|-|12 ms|-|refused");
+        let mut lacking = row(Some(200), Some(&["a"]), None, &["a"]);
+        if let ProbeResult::Asked { endpoints_missing, .. } = &mut lacking.result {
+            *endpoints_missing = vec![Endpoint::Messages, Endpoint::Responses];
+        }
+        check(&lacking, false, "p|KEY|200|12 ms|1 of 1|it has no /messages, /responses");
     }
 }

@@ -59,6 +59,8 @@ pub enum Failure {
     /// 404 on a path we route, or another status that says that the model is unknown or withdrawn: our configuration
     /// is wrong, not the client.
     NotFound,
+    /// 405, or a 404 or 501 that says that the path is unknown: the host does not have this endpoint, whatever the model.
+    NoEndpoint,
     /// 400, 413, 415, 422, 451 or a content filter: the provider refuses the request itself.
     Rejected,
     /// The request is longer than the model's context.
@@ -97,6 +99,8 @@ pub enum HealthSignal {
     Throttled(Option<Duration>),
     /// The provider does not know the configured model or path.
     NotFound,
+    /// The provider does not have the request's endpoint: nothing about any other one.
+    NoEndpoint,
     /// Our credential was refused: the credential rests, not the deployment.
     CredentialRefused,
     /// Our account was refused: as for the credential, counted apart.
@@ -138,6 +142,7 @@ impl Failure {
             Self::CredentialRefused => HealthSignal::CredentialRefused,
             Self::AccountRefused(_) => HealthSignal::AccountRefused,
             Self::NotFound => HealthSignal::NotFound,
+            Self::NoEndpoint => HealthSignal::NoEndpoint,
             Self::Rejected | Self::ContextTooLong => HealthSignal::Good,
         }
     }
@@ -168,6 +173,8 @@ impl Failure {
             | Self::Unreadable
             | Self::NotHeld
             | Self::Throttled { .. }
+            // No request chooses its path.
+            | Self::NoEndpoint
             | Self::Rejected
             | Self::ContextTooLong
             | Self::Silent
@@ -201,6 +208,7 @@ impl Failure {
             | Self::CredentialRefused
             | Self::AccountRefused(_)
             | Self::NotFound
+            | Self::NoEndpoint
             | Self::Rejected
             | Self::ContextTooLong => false,
         }
@@ -225,6 +233,7 @@ impl Failure {
             | Self::CredentialRefused
             | Self::AccountRefused(_)
             | Self::NotFound
+            | Self::NoEndpoint
             | Self::Rejected
             | Self::ContextTooLong => true,
             Self::Unreachable
@@ -270,7 +279,7 @@ impl Failure {
         match self {
             Self::Stale => Some(false),
             other => match other.health_signal() {
-                HealthSignal::Neutral | HealthSignal::Unanswered => None,
+                HealthSignal::Neutral | HealthSignal::Unanswered | HealthSignal::NoEndpoint => None,
                 signal => Some(signal == HealthSignal::Good),
             },
         }
@@ -284,6 +293,7 @@ impl Failure {
             HealthSignal::Good
             | HealthSignal::Throttled(_)
             | HealthSignal::NotFound
+            | HealthSignal::NoEndpoint
             | HealthSignal::CredentialRefused
             | HealthSignal::AccountRefused => false,
         }
@@ -310,6 +320,7 @@ impl Failure {
             Self::CredentialRefused => Reason::CredentialRefused,
             Self::AccountRefused(_) => Reason::AccountRefused,
             Self::NotFound => Reason::UpstreamNotFound,
+            Self::NoEndpoint => Reason::UpstreamNoEndpoint,
             Self::Rejected => Reason::Rejected,
             Self::ContextTooLong => Reason::ContextTooLong,
             Self::Silent => Reason::Silent,
@@ -345,6 +356,8 @@ mod tests {
         check(&[CredentialRefused], HealthSignal::CredentialRefused, FailureAction::Other);
         check(&[402, 403, 429].map(AccountRefused), HealthSignal::AccountRefused, FailureAction::Other);
         check(&[NotFound], HealthSignal::NotFound, FailureAction::Other);
+        check(&[NoEndpoint], HealthSignal::NoEndpoint, FailureAction::Other);
+        assert_eq!(NoEndpoint.remembered(), None, "it says nothing of other endpoints");
         check(&[Rejected], HealthSignal::Good, FailureAction::Reject);
         check(&[ContextTooLong], HealthSignal::Good, FailureAction::LargerContext);
     }
@@ -385,6 +398,7 @@ mod tests {
             Unreadable,
             NotHeld,
             Throttled { after: None },
+            NoEndpoint,
             Silent,
             Overtaken,
         ];
@@ -405,6 +419,7 @@ mod tests {
         check(Failure::CredentialRefused, false);
         check(Failure::AccountRefused(402), false);
         check(Failure::NotFound, false);
+        check(Failure::NoEndpoint, false);
         check(Failure::Rejected, false);
         check(Failure::ContextTooLong, false);
     }

@@ -110,6 +110,8 @@ reasons! {
     AccountRefused => "account_refused",
     /// The provider knows no such model or path.
     UpstreamNotFound => "upstream_not_found",
+    /// The provider does not have the endpoint.
+    UpstreamNoEndpoint => "upstream_no_endpoint",
     /// The provider refused the request itself.
     Rejected => "rejected",
     /// Longer than the model's context.

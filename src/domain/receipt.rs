@@ -165,11 +165,14 @@ pub enum PassedOverReason {
     Full,
     /// Its provider throttles: it rests.
     Throttled,
+    /// Its host does not have the endpoint.
+    NoEndpoint,
 }
 
 impl PassedOverReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [Self::Open, Self::HalfOpen, Self::Resting, Self::Silent, Self::Full, Self::Throttled];
+    pub const ALL: [Self; 7] =
+        [Self::Open, Self::HalfOpen, Self::Resting, Self::Silent, Self::Full, Self::Throttled, Self::NoEndpoint];
 
     /// Its name on receipts and in the access log.
     pub fn label(self) -> &'static str {
@@ -180,6 +183,7 @@ impl PassedOverReason {
             Self::Silent => "silent",
             Self::Full => "full",
             Self::Throttled => "throttled",
+            Self::NoEndpoint => "no_endpoint",
         }
     }
 }

@@ -125,6 +125,15 @@ pub enum Refusal {
         /// Some models that the key may use instead.
         instead: Vec<Arc<str>>,
     },
+    /// No deployment that could serve it has the endpoint: their providers said so, to this request or a moment ago.
+    NoEndpoint {
+        /// As the client wrote it.
+        model: Box<str>,
+        /// `OpenAI's Responses`: what is missing.
+        what: &'static str,
+        /// Some models that the key may use instead.
+        instead: Vec<Arc<str>>,
+    },
     /// No provider that could serve it may be sent a member of its body.
     MemberNotAllowed {
         /// The member.
@@ -189,6 +198,8 @@ impl Refusal {
             | Self::OverLimit(_)
             | Self::OverBudget(_)
             | Self::LedgerUnavailable
+            // Its host may have it tomorrow.
+            | Self::NoEndpoint { .. }
             | Self::BudgetPaused { .. }
             | Self::SlowDown { .. }
             | Self::NoDeployment { .. } => false,
@@ -214,7 +225,7 @@ impl Refusal {
             Self::ModelNotFound { .. } => Reason::ModelNotFound,
             Self::ModelNotAllowed { .. } => Reason::ModelNotAllowed,
             Self::ResidencyUnavailable { .. } => Reason::ResidencyUnavailable,
-            Self::NotServed { .. } => Reason::NotServed,
+            Self::NotServed { .. } | Self::NoEndpoint { .. } => Reason::NotServed,
             Self::StateNotFound { .. } => Reason::StateNotFound,
             Self::OverLimit(_) => Reason::RateLimitExceeded,
             Self::OverBudget(_) => Reason::InsufficientQuota,

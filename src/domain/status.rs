@@ -6,6 +6,7 @@
 //! Start reading at [`DeploymentStatus`].
 
 use crate::domain::breaker::{StateName, TransitionCause};
+use crate::domain::call::Endpoint;
 use crate::domain::pause::PauseScope;
 use crate::domain::reason::Reason;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct DeploymentStatus {
     pub next_probe_unix_ms: Option<i64>,
     /// The number of teams for which alone it is open.
     pub open_for_teams: usize,
+    /// The endpoints that its host does not have, as some team at least met it lately.
+    pub missing_endpoints: Vec<Endpoint>,
     /// Attempts in flight.
     pub in_flight: u32,
     /// First-token times of streams.
@@ -201,6 +204,7 @@ mod tests {
             since_unix_ms: None,
             next_probe_unix_ms: None,
             open_for_teams: 0,
+            missing_endpoints: Vec::new(),
             in_flight: 0,
             streams: none,
             whole_answers: none,

@@ -131,6 +131,9 @@ impl ApiError {
             Refusal::NotServed { model, what, instead } => {
                 Self::invalid("invalid_value", not_served(model, what, instead)).at("model")
             }
+            Refusal::NoEndpoint { model, what, instead } => {
+                Self::invalid("invalid_value", no_endpoint(model, what, instead)).at("model")
+            }
             Refusal::MemberNotAllowed { member, why } => Self::member_not_allowed(member, *why),
             Refusal::StateNotFound { state } => Self::state_not_found(state),
             Refusal::OverLimit(over) => Self::over_limit(*over),
@@ -351,6 +354,7 @@ impl ApiError {
             | Failure::CredentialRefused
             | Failure::AccountRefused(_)
             | Failure::NotFound
+            | Failure::NoEndpoint
             | Failure::Rejected
             | Failure::Overtaken => Self::server(
                 StatusCode::BAD_GATEWAY,
@@ -530,6 +534,8 @@ fn may_pass(failure: Failure) -> bool {
         | Failure::Truncated
         | Failure::ErrorInside
         | Failure::Throttled { .. }
+        // Where each deployment lacks it the request is refused: another one may come back.
+        | Failure::NoEndpoint
         | Failure::Silent
         | Failure::Overtaken => true,
         Failure::Unreadable
@@ -563,12 +569,20 @@ fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
 }
 
 fn not_served(model: &str, what: &str, instead: &[Arc<str>]) -> String {
-    let names: Vec<String> = instead.iter().map(|name| format!("'{name}'")).collect();
-    let advice = match names.as_slice() {
+    format!("The model '{}' does not serve {what}. {}.", echo(model), instead_of(instead))
+}
+
+fn no_endpoint(model: &str, what: &str, instead: &[Arc<str>]) -> String {
+    format!("The host of the model '{}' does not serve {what}. {}.", echo(model), instead_of(instead))
+}
+
+/// Which models to use instead.
+fn instead_of(names: &[Arc<str>]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    match names.as_slice() {
         [] => "No other model that this key may use does".to_owned(),
         names => format!("Use one that does, such as {}", names.join(", ")),
-    };
-    format!("The model '{}' does not serve {what}. {advice}.", echo(model))
+    }
 }
 
 fn whole_again(ends_unix_ms: Option<i64>) -> String {
@@ -653,6 +667,9 @@ pub(super) mod tests {
         let what = "the embeddings endpoint";
         refused("not_served", Refusal::NotServed { model: "gpt-4o".into(), what, instead: vec!["bge-m3".into()] })
             .await;
+        let lacking = |instead| Refusal::NoEndpoint { model: "gpt-4o".into(), what: "OpenAI's Responses", instead };
+        refused("no_endpoint", lacking(vec!["gpt-5".into()])).await;
+        refused("no_endpoint_by_any", lacking(Vec::new())).await;
         refused("not_served_by_any", Refusal::NotServed { model: "gpt-4o".into(), what, instead: Vec::new() }).await;
         let soon = Duration::from_micros(1_250_400);
         refused("over_requests", over(LimitKind::Requests, Some(soon))).await;
@@ -711,6 +728,7 @@ pub(super) mod tests {
             Failure::CredentialRefused,
             Failure::AccountRefused(402),
             Failure::NotFound,
+            Failure::NoEndpoint,
             Failure::Rejected,
             Failure::ContextTooLong,
             Failure::Silent,

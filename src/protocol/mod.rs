@@ -281,6 +281,8 @@ pub enum ErrorTopic {
     Account,
     /// The model is unknown there, or withdrawn.
     Model,
+    /// The path or its method is unknown there: a host without the endpoint.
+    Endpoint,
     /// Too much in too little time: tokens or requests per minute.
     Rate,
     /// It is a page for browsers, of something that stands before the provider.

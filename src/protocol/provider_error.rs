@@ -48,7 +48,7 @@ const MAX_MESSAGE: usize = 4096;
 
 /// What a word for programs means: a code, a type, a status or a reason, in lower case. The first row that has one of
 /// an error's words is its topic.
-const CODES: [(ErrorTopic, &[&str]); 6] = [
+const CODES: [(ErrorTopic, &[&str]); 7] = [
     (ErrorTopic::ContextTooLong, &["context_length_exceeded", "exceed_context_size_error"]),
     (
         ErrorTopic::Content,
@@ -117,10 +117,22 @@ const CODES: [(ErrorTopic, &[&str]); 6] = [
         ],
     ),
     (ErrorTopic::Rate, &["rate_limit_exceeded", "rate_limit_error", "resource_exhausted", "too_many_requests"]),
+    (
+        ErrorTopic::Endpoint,
+        &[
+            "unknown_url",
+            "url_not_found",
+            "route_not_found",
+            "unknown_endpoint",
+            "endpoint_not_found",
+            "method_not_allowed",
+            "not_supported_error",
+        ],
+    ),
 ];
 
 /// How hosts word it where they give no such code; in lower case, and without what a message quotes.
-const PHRASES: [(ErrorTopic, &[&str]); 7] = [
+const PHRASES: [(ErrorTopic, &[&str]); 8] = [
     // An account may be flagged like a request.
     (ErrorTopic::Account, &["account was flagged", "account has been flagged"]),
     (
@@ -246,7 +258,41 @@ const PHRASES: [(ErrorTopic, &[&str]); 7] = [
             "tokens + must be <=",
         ],
     ),
+    (
+        ErrorTopic::Endpoint,
+        &[
+            "invalid url (post ",
+            "unrecognized request url",
+            "unknown request url",
+            "unexpected endpoint or method",
+            "no route matched with those values",
+            "cannot post /",
+            "please check the url",
+        ],
+    ),
 ];
+
+/// All that hosts say whose router knows no such path. What else was not found has a name in such a sentence.
+const NO_PATH: [&str; 14] = [
+    "not found",
+    "404 not found",
+    "404: not found",
+    "404 page not found",
+    "page not found",
+    "path not found",
+    "route not found",
+    "url not found",
+    "endpoint not found",
+    "file not found",
+    "resource not found",
+    "method not allowed",
+    "405 method not allowed",
+    "unknown endpoint",
+];
+
+/// What the pages of routers and web servers say of a path that they do not know.
+const NO_PATH_ON_A_PAGE: [&str; 5] =
+    ["cannot post /", "404 not found", "404 (not found)", "requested url was not found on th", "405 not allowed"];
 
 /// Behind these words stands how long to wait.
 const WAITS: [&str; 4] = ["try again in ", "retry in ", "retry after ", "try again after "];
@@ -255,13 +301,15 @@ const WAITS: [&str; 4] = ["try again in ", "retry in ", "retry after ", "try aga
 /// repeat in quotes, decides nothing.
 pub fn read_error(body: &[u8]) -> ErrorReading {
     if is_page(body) {
-        return ErrorReading { topic: ErrorTopic::Page, sentence: None, wait: None };
+        let topic = if is_page_of_no_path(body) { ErrorTopic::Endpoint } else { ErrorTopic::Page };
+        return ErrorReading { topic, sentence: None, wait: None };
     }
     let Ok(error) = serde_json::from_slice::<Value>(body) else {
         let text = String::from_utf8_lossy(&body[..body.len().min(MAX_MESSAGE)]);
         let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-        let wait = line.and_then(|line| named_wait(&unquoted(line)));
-        return ErrorReading { topic: ErrorTopic::Unknown, sentence: line.and_then(sentence), wait };
+        let words = line.map(unquoted).unwrap_or_default();
+        let topic = if says_no_path(&words) { ErrorTopic::Endpoint } else { ErrorTopic::Unknown };
+        return ErrorReading { topic, sentence: line.and_then(sentence), wait: named_wait(&words) };
     };
     // Google's compatible endpoint answers with a list of one.
     let error = error.get(0).unwrap_or(&error);
@@ -275,6 +323,7 @@ pub fn read_error(body: &[u8]) -> ErrorReading {
     ErrorReading {
         topic: topic_of_codes(error, inner)
             .or_else(|| first_topic(&PHRASES, |phrase| words.contains(phrase)))
+            .or_else(|| says_no_path(&words).then_some(ErrorTopic::Endpoint))
             .unwrap_or(ErrorTopic::Unknown),
         sentence: message.and_then(sentence),
         wait: delay.or_else(|| named_wait(&words)),
@@ -286,6 +335,15 @@ fn is_page(body: &[u8]) -> bool {
     let start = body.trim_ascii_start();
     let begins = |with: &str| start.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with.as_bytes()));
     ["<!doctype html", "<html", "<head", "error code: 1"].into_iter().any(begins)
+}
+
+fn says_no_path(words: &str) -> bool {
+    NO_PATH.contains(&words.trim_end_matches('.'))
+}
+
+fn is_page_of_no_path(page: &[u8]) -> bool {
+    let words = String::from_utf8_lossy(&page[..page.len().min(MAX_MESSAGE)]).to_ascii_lowercase();
+    NO_PATH_ON_A_PAGE.iter().any(|phrase| words.contains(phrase))
 }
 
 fn first_topic(table: &[(ErrorTopic, &[&str])], is_said: impl Fn(&str) -> bool) -> Option<ErrorTopic> {
@@ -644,6 +702,52 @@ mod tests {
         rate(
             r#"{"error":{"code":"429","message":"Requests have exceeded token rate limit of your current OpenAI S0 pricing tier."}}"#,
         );
+    }
+
+    #[test]
+    fn hosts_without_an_endpoint_say_so() {
+        let endpoint = |body: &str| check(body, ErrorTopic::Endpoint);
+        // OpenAI, now and before; Groq, xAI, Azure, Anthropic.
+        endpoint(
+            r#"{"error":{"message":"Invalid URL (POST /v1/x)","type":"invalid_request_error","param":null,"code":null}}"#,
+        );
+        endpoint(r#"{"error":{"message":"Unrecognized request URL (POST: /v1/x). Remove the trailing slash."}}"#);
+        endpoint(
+            r#"{"error":{"message":"Unknown request URL: POST /openai/v1/x.","type":"invalid_request_error","code":"unknown_url"}}"#,
+        );
+        endpoint(
+            r#"{"code":"Some requested entity was not found","error":"The requested resource was not found. Please check the URL and try again."}"#,
+        );
+        endpoint(r#"{"error":{"code":"404","message":"Resource not found"}}"#);
+        endpoint(r#"{"type":"error","error":{"type":"not_found_error","message":"Not Found"}}"#);
+        // vLLM and whatever else is FastAPI, llama.cpp, LM Studio, Ollama and whatever else is Go, Spring, Kong.
+        endpoint(r#"{"detail":"Not Found"}"#);
+        endpoint(r#"{"detail":"Method Not Allowed"}"#);
+        endpoint(r#"{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}"#);
+        endpoint(r#"{"error":{"code":501,"message":"This server does not support x.","type":"not_supported_error"}}"#);
+        endpoint(r#"{"error":"Unexpected endpoint or method. (POST /v1/x)"}"#);
+        endpoint("404 page not found");
+        endpoint("Not Found");
+        endpoint(r#"{"timestamp":"2026-11-30","status":404,"error":"Not Found","path":"/v1/x"}"#);
+        endpoint(r#"{"message":"no Route matched with those values"}"#);
+        // Express, nginx, Flask.
+        endpoint("<!DOCTYPE html>\n<html lang=\"en\"><body><pre>Cannot POST /v1/x</pre></body></html>");
+        endpoint("<html>\r\n<head><title>404 Not Found</title></head>\r\n<body><center>nginx</center></body></html>");
+        endpoint(
+            "<!doctype html>\n<title>404 Not Found</title>\n<p>The requested URL was not found on the server.</p>",
+        );
+        // What else is not found there, which a request may name; what is quoted may be a client's.
+        for other in [
+            r#"{"error":{"message":"No such File object: file-1","type":"invalid_request_error"}}"#,
+            r#"{"error":{"message":"File not found: file_1","type":"not_found_error"}}"#,
+            r#"{"error":{"message":"The requested URL returned error: 404 Not Found"}}"#,
+            r#"{"error":{"message":"Response with id 'resp_1' not found."}}"#,
+            r#"{"error":{"message":"'not found'"}}"#,
+            r#"{"error":{"message":"Bad tool 'cannot post /'"}}"#,
+            "Tool not found",
+        ] {
+            check(other, ErrorTopic::Unknown);
+        }
     }
 
     #[test]

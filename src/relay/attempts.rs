@@ -250,6 +250,10 @@ impl Dispatch<'_> {
         // Its connection is closed here, if it was not over.
         drop(sending);
         let table = &self.active.snapshot.table;
+        // What it refers to may be what was not found.
+        if error.failure == Failure::NoEndpoint && !self.call.metadata().refers_to.is_empty() {
+            error.failure = Failure::NotFound;
+        }
         let age = now.saturating_duration_since(permit.sent());
         let end = FailedAttempt { failure: error.failure, age, last_was_good: permit.last_was_good() };
         let recorded = plan.record(table, number, end, now);
@@ -268,7 +272,7 @@ impl Dispatch<'_> {
         let sent = first.permit.sent();
         // A share that is longer than what is called late anyway need not be known.
         let share = plan.share_of_time(&self.active.snapshot.table, health, self.late_after(first.deployment), sent);
-        let late = self.policy.hedge.and_then(|rule| {
+        let late = self.policy().hedge.and_then(|rule| {
             let delay = match rule.after {
                 HedgeDelay::Fixed(delay) => Some(delay),
                 HedgeDelay::Percentile(percent) => first.permit.usual_first_token(self.mode(), percent),

@@ -13,6 +13,7 @@ use super::guard::RequestGuard;
 use super::health::{Permit, ReportedFailure, TeamHealthView};
 use super::read_on::ClientState;
 use super::{RelayContext, ServeError};
+use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::call::Call;
 use crate::domain::failure::{Failure, ProviderError};
 use crate::domain::id::{ModelId, TeamId};
@@ -48,8 +49,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) fields: ForwardedFields<'a>,
     pub(super) deadline: Instant,
     pub(super) team: TeamId,
-    /// The key's.
-    pub(super) policy: &'a Policy,
+    /// The key, and what it may use.
+    pub(super) authorized: &'a AuthorizedRequest,
     /// The one account that may serve it, if what it refers to binds it to one.
     pub(super) pinned: Option<PinnedAccount>,
     /// What the key's answers may hold in memory.
@@ -92,9 +93,16 @@ impl Dispatch<'_> {
                     if let Some(answer) = self.attempts(&mut progress, &health, attempt).await? {
                         return Ok(answer);
                     }
+                    // Whoever lacks it says so again: nothing is waited for.
+                    if self.lack_endpoint(plan, &health) {
+                        return Err(self.no_endpoint(plan, &health).into());
+                    }
+                }
+                PlanStep::Wait(_) if self.lack_endpoint(plan, &health) => {
+                    return Err(self.no_endpoint(plan, &health).into());
                 }
                 PlanStep::Wait(pause) => guard.wait(self.context.clock.sleep(pause)).await,
-                PlanStep::GiveUp(reason) => return Err(self.give_up(reason, plan, failures)),
+                PlanStep::GiveUp(reason) => return Err(self.give_up(reason, plan, &health, failures)),
             }
         }
     }
@@ -104,10 +112,16 @@ impl Dispatch<'_> {
         self.client.is_some_and(ClientState::has_left)
     }
 
+    /// The key's.
+    pub(super) fn policy(&self) -> &Policy {
+        &self.authorized.key().policy
+    }
+
     fn health(&self) -> TeamHealthView<'_> {
-        let hedge = self.policy.hedge.map(|rule| (&self.policy.name, rule));
+        let policy = self.policy();
+        let hedge = policy.hedge.map(|rule| (&policy.name, rule));
         let view = self.active.deployments.view_for(self.team, hedge);
-        view.with_credential(self.pinned.map(|pinned| pinned.credential))
+        view.with_credential(self.pinned.map(|pinned| pinned.credential)).for_endpoint(self.call.endpoint())
     }
 
     /// Keeps on the receipt why deployments of the plan were not asked.
@@ -130,13 +144,22 @@ impl Dispatch<'_> {
         guard.state.passed_over = passed_over(all);
     }
 
-    fn give_up(&self, reason: GiveUpReason, plan: &RoutePlan, failures: FailedAttempts) -> ServeError {
+    fn give_up(
+        &self,
+        reason: GiveUpReason,
+        plan: &RoutePlan,
+        health: &TeamHealthView<'_>,
+        failures: FailedAttempts,
+    ) -> ServeError {
         let FailedAttempts { provider_error, said, reported, .. } = failures;
         let now = self.context.clock.now();
         if plan.is_to_blame() {
             reported.into_iter().for_each(|failure| failure.take_back(now));
         }
         match reason {
+            GiveUpReason::Unavailable { .. } if self.lack_endpoint(plan, health) => {
+                self.no_endpoint(plan, health).into()
+            }
             GiveUpReason::Rejected => match provider_error {
                 Some(rejection) => ServeError::Rejected(*rejection),
                 None => Failure::Rejected.into(),
@@ -189,6 +212,10 @@ pub(super) struct FailedAttempts {
 impl FailedAttempts {
     /// Keeps what the failure of an attempt at `model` says, if it is the first model tried.
     pub(super) fn keep(&mut self, model: ModelId, error: AttemptError) {
+        // A host without the endpoint says nothing about the request.
+        if error.failure == Failure::NoEndpoint {
+            return;
+        }
         if *self.first_model.get_or_insert(model) == model && error.provider_error.is_some() {
             (self.provider_error, self.said) = (error.provider_error, error.said);
         }

@@ -17,6 +17,7 @@ mod faults;
 mod guard;
 pub mod health;
 mod in_flight;
+mod missing_endpoint;
 mod operate;
 mod pinned;
 mod read_on;
@@ -229,7 +230,7 @@ impl Relay {
         let allowance = &self.allowance(active, &resolved);
         guard.state.allowance = Some(allowance.clone());
         client.may_get_head(&guard.state, allowance);
-        let (call, headers, team) = (&call, &raw.headers, resolved.team);
+        let (call, headers, team, authorized) = (&call, &raw.headers, resolved.team, &authorized);
         let dispatch = Dispatch {
             context,
             active,
@@ -239,7 +240,7 @@ impl Relay {
             fields,
             deadline,
             team,
-            policy: &key.policy,
+            authorized,
             pinned,
             allowance,
             client: client.state,

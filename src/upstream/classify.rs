@@ -33,7 +33,11 @@ pub fn status(status: StatusCode, headers: &HeaderMap, now_unix_ms: i64) -> Fail
         },
         401 => Failure::CredentialRefused,
         code @ (402 | 403) => Failure::AccountRefused(code),
+        // An endpoint that answers nothing at all to its method is none.
+        404 if is_empty(headers) => Failure::NoEndpoint,
         404 => Failure::NotFound,
+        // Path and method are ours.
+        405 => Failure::NoEndpoint,
         // 409 and 499 are a conflict or an end within the provider; 424 is a model that failed behind it.
         code @ (408 | 409 | 424 | 425 | 499) => Failure::Status(code),
         400..=499 => Failure::Rejected,
@@ -51,19 +55,27 @@ pub fn error_reply(code: StatusCode, headers: &HeaderMap, reading: &ErrorReading
             Failure::AccountRefused(429)
         }
         Failure::Throttled { after } => Failure::Throttled { after: after.or_else(said) },
+        Failure::Status(501) if reading.topic == ErrorTopic::Endpoint => Failure::NoEndpoint,
         Failure::Status(500..) => said().map_or(by_head, |after| Failure::Throttled { after: Some(after) }),
-        Failure::CredentialRefused | Failure::AccountRefused(_) | Failure::NotFound | Failure::Rejected => {
-            match reading.topic {
-                ErrorTopic::ContextTooLong if matches!(code.as_u16(), 400 | 413 | 422) => Failure::ContextTooLong,
-                ErrorTopic::Content if code != 401 => Failure::Rejected,
-                ErrorTopic::Credential => Failure::CredentialRefused,
-                ErrorTopic::Account => Failure::AccountRefused(code.as_u16()),
-                ErrorTopic::Model => Failure::NotFound,
-                ErrorTopic::Rate => Failure::Throttled { after: retry_after(headers, now_unix_ms).or_else(said) },
-                ErrorTopic::Page => Failure::Garbage,
-                ErrorTopic::ContextTooLong | ErrorTopic::Content | ErrorTopic::Unknown => by_head,
-            }
-        }
+        Failure::CredentialRefused
+        | Failure::AccountRefused(_)
+        | Failure::NotFound
+        | Failure::NoEndpoint
+        | Failure::Rejected => match reading.topic {
+            ErrorTopic::Endpoint if matches!(code.as_u16(), 404 | 405) => Failure::NoEndpoint,
+            ErrorTopic::ContextTooLong if matches!(code.as_u16(), 400 | 413 | 422) => Failure::ContextTooLong,
+            ErrorTopic::Content if code != 401 => Failure::Rejected,
+            ErrorTopic::Credential => Failure::CredentialRefused,
+            ErrorTopic::Account => Failure::AccountRefused(code.as_u16()),
+            ErrorTopic::Model => Failure::NotFound,
+            ErrorTopic::Rate => Failure::Throttled { after: retry_after(headers, now_unix_ms).or_else(said) },
+            ErrorTopic::Page if code != 405 => Failure::Garbage,
+            ErrorTopic::ContextTooLong
+            | ErrorTopic::Content
+            | ErrorTopic::Endpoint
+            | ErrorTopic::Page
+            | ErrorTopic::Unknown => by_head,
+        },
         other => other,
     }
 }
@@ -96,6 +108,10 @@ fn limits_reset(headers: &HeaderMap, now_unix_ms: i64) -> Option<Duration> {
     let requests = reset("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests");
     let tokens = reset("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens");
     requests.max(tokens).max(reset("x-ratelimit-remaining", "x-ratelimit-reset"))
+}
+
+fn is_empty(headers: &HeaderMap) -> bool {
+    text(headers, "content-length") == Some("0")
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
@@ -220,7 +236,7 @@ mod tests {
         for code in [408, 409, 424, 499, 500, 502, 503, 504, 520, 529, 599] {
             check(code, Failure::Status(code));
         }
-        for code in [400, 405, 412, 413, 415, 422, 451] {
+        for code in [400, 412, 413, 415, 422, 451] {
             check(code, Failure::Rejected);
         }
         check(401, Failure::CredentialRefused);
@@ -228,6 +244,9 @@ mod tests {
             check(code, Failure::AccountRefused(code));
         }
         check(404, Failure::NotFound);
+        check(405, Failure::NoEndpoint);
+        assert_eq!(of(404, &[("content-length", "0")]), Failure::NoEndpoint);
+        assert_eq!(of(404, &[("content-length", "10")]), Failure::NotFound);
         check(429, Failure::Throttled { after: None });
     }
 
@@ -369,6 +388,27 @@ mod tests {
         for body in [CONTENT, KEY, QUOTA, MODEL, PAGE, UNKNOWN] {
             assert_eq!(said(500, &[], body), Failure::Status(500), "{body}");
             assert_eq!(said(302, &[], body), Failure::Garbage, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_host_does_not_have_is_no_model_that_it_does_not_know() {
+        let missing = r#"{"detail":"Not Found"}"#;
+        assert_eq!(said(404, &[], missing), Failure::NoEndpoint);
+        assert_eq!(said(501, &[], r#"{"error":{"code":501,"type":"not_supported_error"}}"#), Failure::NoEndpoint);
+        assert_eq!(said(501, &[], missing.replace("Not Found", "Busy").as_str()), Failure::Status(501));
+        for body in ["", "{}", missing, "<html><h1>405 Not Allowed</h1></html>", "Method Not Allowed"] {
+            assert_eq!(said(405, &[], body), Failure::NoEndpoint, "{body}");
+        }
+        let model = r#"{"error":{"message":"x","code":"model_not_found"}}"#;
+        for code in [404, 405] {
+            assert_eq!(said(code, &[], model), Failure::NotFound);
+        }
+        // Of another status, and of something else that was not found.
+        assert_eq!(said(400, &[], missing), Failure::Rejected);
+        assert_eq!(said(403, &[], missing), Failure::AccountRefused(403));
+        for body in [r#"{"error":{"message":"No file found with id 'x'."}}"#, "<html><title>Sorry</title></html>"] {
+            assert_ne!(said(404, &[], body), Failure::NoEndpoint, "{body}");
         }
     }
 

@@ -15,6 +15,7 @@ mod content_type;
 #[cfg(test)]
 mod corpus;
 mod echoed_secrets;
+mod endpoint_reply;
 mod error_reply;
 mod fold;
 mod held;
@@ -37,6 +38,7 @@ pub use request::{AttemptError, ForwardedFields, Timeouts, UpstreamModel, Upstre
 pub use setup::{BuildError, FieldSetup, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;
+use crate::domain::call::Endpoint;
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use client::ClientTls;
@@ -99,6 +101,14 @@ impl Upstreams {
     /// When `provider` is of another snapshot.
     pub async fn list_models(&self, provider: ProviderId, credential: usize) -> Option<ModelsReply> {
         models_reply::ask(&self.providers[provider.index()], credential, self.clock).await
+    }
+
+    /// Whether `provider` says that it does not have `endpoint`, asked with its credential numbered `credential`.
+    ///
+    /// # Panics
+    /// When `provider` is of another snapshot.
+    pub async fn lacks_endpoint(&self, provider: ProviderId, endpoint: Endpoint, credential: usize) -> bool {
+        endpoint_reply::is_missing(&self.providers[provider.index()], endpoint, credential, self.clock).await
     }
 
     /// Sends one attempt and waits for the commit point. A first token that is late is waited for while `watch` says

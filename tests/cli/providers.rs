@@ -1,7 +1,7 @@
 //! What `check` says of providers: what is odd about how they are configured, and with `--live` what they answer.
 
 use super::{Place, check, text};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::Output;
 
@@ -13,14 +13,18 @@ fn provider(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static) -> St
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let mut reader = BufReader::new(stream);
-            let (mut first, mut credential, mut line) = (String::new(), String::new(), String::new());
+            let (mut first, mut credential, mut line, mut length) = (String::new(), String::new(), String::new(), 0);
             let _ = reader.read_line(&mut first);
             while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
                 if line.to_ascii_lowercase().starts_with("authorization:") {
                     credential = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
                 }
+                if let Some(given) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = given.trim().parse().unwrap_or(0);
+                }
                 line.clear();
             }
+            let _ = reader.read_exact(&mut vec![0; length]);
             let (status, body) = answer(first.trim(), &credential);
             let _ = write!(
                 reader.get_mut(),
@@ -52,7 +56,9 @@ const LIST: &str = r#"{"object":"list","data":[{"id":"listed"},{"id":"other"}]}"
 fn listing() -> String {
     provider(|line, credential| match (line, credential) {
         ("GET /v1/models HTTP/1.1", "sk-good") => (200, LIST.to_owned()),
-        (_, "sk-good") => (404, String::new()),
+        // What has no model is refused; the host has no other path.
+        ("POST /v1/chat/completions HTTP/1.1", "sk-good") => (400, r#"{"error":{"message":"No model."}}"#.to_owned()),
+        (_, "sk-good") => (404, r#"{"detail":"Not Found"}"#.to_owned()),
         (_, refused) => (401, format!(r#"{{"error":{{"message":"Incorrect API key provided: {refused}"}}}}"#)),
     })
 }
@@ -112,6 +118,30 @@ fn what_is_not_listed_not_there_or_not_reached_is_said() {
     assert!(row("gone").contains("connect"), "{shown}");
     check(&checked(&place, &["check"]), 0, &[]);
     check(&checked(&place, &["check", "--json"]), 2, &["--live"]);
+}
+
+#[test]
+fn endpoints_that_a_host_does_not_have_are_named() {
+    let url = listing();
+    let serving = |model: &str, endpoints: &str| {
+        format!("{}endpoints = [{endpoints}]\n", table(model, &url, "\"env:GOOD_KEY\"", "listed"))
+    };
+    let place = Place::with(
+        &[serving("has", "\"chat\""), serving("lacks", "\"chat\", \"responses\", \"embeddings\"")].concat(),
+    );
+    let output = checked(&place, &["check", "--live"]);
+    check(&output, 1, &[]);
+    let shown = text(&output.stdout);
+    let row = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(row("has").trim_end().ends_with("1 of 1"), "{shown}");
+    assert!(row("lacks").contains("1 of 1") && row("lacks").contains("it has no /embeddings, /responses"), "{shown}");
+    let object: serde_json::Value =
+        serde_json::from_slice(&checked(&place, &["check", "--live", "--json"]).stdout).expect("JSON alone");
+    let of = |name: &str| {
+        let rows = object["providers"].as_array().expect("a list");
+        rows.iter().find(|row| row["provider"] == name).expect("it has a row")["endpoints_missing"].clone()
+    };
+    assert_eq!((of("has"), of("lacks")), (serde_json::json!([]), serde_json::json!(["embeddings", "responses"])));
 }
 
 #[test]

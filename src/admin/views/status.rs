@@ -63,6 +63,8 @@ struct DeploymentObject {
     next_probe: Option<UtcTime>,
     /// How many teams it is open for while it is not for all.
     open_for_teams: u64,
+    /// The endpoints that its host does not have, as was met lately: its deployment is passed over for those.
+    missing_endpoints: Vec<&'static str>,
     attempts_in_flight: u32,
     /// From an attempt to the first token of a stream.
     stream_first_token: LatencyObject,
@@ -161,6 +163,7 @@ impl From<&DeploymentStatus> for DeploymentObject {
             since: status.since_unix_ms.map(UtcTime::of),
             next_probe: status.next_probe_unix_ms.map(UtcTime::of),
             open_for_teams: status.open_for_teams as u64,
+            missing_endpoints: status.missing_endpoints.iter().map(|endpoint| endpoint.name()).collect(),
             attempts_in_flight: status.in_flight,
             stream_first_token: status.streams.into(),
             whole_answer: status.whole_answers.into(),

@@ -70,6 +70,11 @@ fn row(deployment: &Value, now: i64) -> Vec<String> {
         let alone = format!("open for {teams} team{}", if teams == 1 { "" } else { "s" });
         why = if why == NONE { alone } else { format!("{why}, {alone}") };
     }
+    let missing: Vec<_> = list(&deployment["missing_endpoints"]).map(shown).collect();
+    if !missing.is_empty() {
+        let missing = format!("has no {}", missing.join(", "));
+        why = if why == NONE { missing } else { format!("{why}, {missing}") };
+    }
     let pause = &deployment["budget_pause"];
     if !pause.is_null() {
         let whose = if pause["scope"] == "all" { "all budgets".to_owned() } else { keys(pause) };

@@ -8,6 +8,7 @@
 //! Start reading in [`Breaker::report`], which has all transitions.
 
 pub mod backoff;
+pub mod endpoints;
 pub mod evidence;
 pub mod rest;
 pub mod team;

@@ -1,7 +1,7 @@
 //! Rests: what a provider asked us to leave alone, or does not let us use, until an instant that is known.
 //!
-//! It exists because a refused credential, a throttled one and an unknown model are the same thing with other
-//! numbers: none is a fault of the deployment, each rests after a few failures in a row, for a time that is known,
+//! It exists because a refused credential, a throttled one, an unknown model and a missing endpoint are the same thing
+//! with other numbers: none is a fault of the deployment, each rests after a few failures in a row, for a time that is known,
 //! and is then asked by one attempt, the trial. A rest that one team alone brought about never keeps another team
 //! from asking. Time and random values are passed in.
 //!
@@ -47,6 +47,12 @@ impl RestRule {
     /// For a model that its provider does not know: after two in a row, 30 s to 5 min.
     pub fn not_found() -> Self {
         Self::new(2, Duration::ZERO, Backoff::not_found())
+    }
+
+    /// For an endpoint that a host does not have: after two in a row and five minutes without a success there, since a path
+    /// that answered does not vanish; 30 s to 5 min.
+    pub fn no_endpoint() -> Self {
+        Self::new(2, Duration::from_secs(300), Backoff::not_found())
     }
 
     fn new(failures: u32, after_success: Duration, backoff: Backoff) -> Self {

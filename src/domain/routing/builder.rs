@@ -105,16 +105,21 @@ pub(super) fn why_nothing(
         ExclusionReason::NotServed(what) => Some(*what),
         _ => None,
     });
-    let instead = models_instead(table, authorized, call);
+    let instead = models_instead(table, authorized, call, |_| true);
     Refusal::NotServed { model, what: lacking.unwrap_or(PLAIN_NAMES), instead }
 }
 
-/// The first models, in file order, that this key may use and that would serve `call`.
-fn models_instead(table: &RoutingTable, authorized: &AuthorizedRequest, call: &Call) -> Vec<Arc<str>> {
+/// The first models, in file order, that this key may use and that would serve `call`, of those that `serves` agrees to.
+pub fn models_instead(
+    table: &RoutingTable,
+    authorized: &AuthorizedRequest,
+    call: &Call,
+    serves: impl Fn(&CandidateModel) -> bool,
+) -> Vec<Arc<str>> {
     let policy = &authorized.key().policy;
     let mut builder = PlanBuilder::new(table, authorized, call, false, |_, _| {});
     let models = (0..table.models.len() as u32).map(ModelId).filter(|id| policy.allows_model(table, *id));
-    let serving = models.filter(|id| builder.shared_candidate(None, *id).is_some());
+    let serving = models.filter(|id| builder.shared_candidate(None, *id).as_ref().is_some_and(&serves));
     serving.map(|id| table.model(id).name.clone()).take(MOST_INSTEAD).collect()
 }
 

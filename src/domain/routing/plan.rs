@@ -11,6 +11,7 @@
 //! for each model of the chain that was not tried. Start reading in [`RoutePlan::next`].
 
 mod beside;
+mod endpoint;
 mod paused;
 mod selection;
 
@@ -426,7 +427,7 @@ impl RoutePlan {
     }
 
     fn on_first_model(&self, model_index: usize) -> bool {
-        self.tried.first().is_some_and(|first| {
+        self.first_tried().is_some_and(|first| {
             self.candidate_models[first.model_index].model == self.candidate_models[model_index].model
         })
     }
@@ -603,9 +604,9 @@ impl RoutePlan {
         let last = self.tried.iter().enumerate().filter(|(index, attempt)| is_last(*index, attempt));
         let throttled = last.filter(|(_, attempt)| matches!(attempt.failure, Some(Failure::Throttled { .. })));
         let until = throttled.map(|(_, attempt)| attempt.asked_until.unwrap_or(now + THROTTLED_PAUSE)).min();
-        let first = self.tried.first();
+        let first = self.first_tried().or(self.tried.first());
         let of_first_model = self.tried.iter().filter(|t| self.on_first_model(t.model_index));
-        let failure = of_first_model.filter_map(|t| t.failure).next_back();
+        let failure = of_first_model.filter_map(|t| t.failure).filter(|f| *f != Failure::NoEndpoint).next_back();
         match (failure.or(first.and_then(|t| t.failure)), until) {
             (Some(Failure::Rejected | Failure::ContextTooLong), _) => GiveUpReason::Rejected,
             (Some(_), Some(until)) => GiveUpReason::Throttled { until: until.max(now) },

@@ -10,6 +10,7 @@
 mod credential;
 mod pauses;
 mod permit;
+mod resting;
 mod status;
 mod view;
 
@@ -22,8 +23,10 @@ pub use view::TeamHealthView;
 use super::estimator::{TokenEstimator, TokenEstimators};
 use crate::clock::Clock;
 use crate::domain::breaker::StateName;
+use crate::domain::breaker::endpoints::EndpointRests;
 use crate::domain::breaker::rest::{Rest, RestRule};
 use crate::domain::breaker::team::TeamBreakers;
+use crate::domain::call::Endpoint;
 use crate::domain::id::{ModelId, TeamId};
 use crate::domain::policy::HedgeRule;
 use crate::domain::retry::RetryBudget;
@@ -87,6 +90,8 @@ struct DeploymentHealth {
     breakers: TeamBreakers,
     /// Whether the provider knows the model.
     not_found: Rest,
+    /// Which endpoints its host has.
+    endpoints: EndpointRests,
     gauge: Gauge,
     last_trial: Option<Instant>,
     /// The latest failure of an attempt that was not the request's own fault.
@@ -147,7 +152,11 @@ impl HealthRegistry {
             let state = deployments.entry(deployment.name.clone()).or_insert_with(|| {
                 Arc::new(DeploymentState::new(deployment.name.clone(), &table.settings, slow_start_at))
             });
-            state.health.lock().breakers.update_settings(table.settings.breaker);
+            let mut health = state.health.lock();
+            health.breakers.update_settings(table.settings.breaker);
+            // Whoever changed something is to see at once what it did.
+            health.endpoints = EndpointRests::default();
+            drop(health);
             let silence = SilenceLimits {
                 silent_after: table.settings.silent_after,
                 late_after: table.model(deployment.model).late_after(AnswerMode::Stream),
@@ -194,7 +203,8 @@ impl DeploymentState {
             slow_start_at.map_or_else(|| TeamBreakers::new(settings), |at| TeamBreakers::with_slow_start(settings, at));
         let not_found = Rest::new(RestRule::not_found());
         let gauge = Gauge::default();
-        let health = DeploymentHealth { breakers, not_found, gauge, last_trial: None, last_failure: None };
+        let endpoints = EndpointRests::default();
+        let health = DeploymentHealth { breakers, not_found, endpoints, gauge, last_trial: None, last_failure: None };
         Self { name, health: Mutex::new(health), throttles: Mutex::default(), pauses: DeploymentPauses::default() }
     }
 
@@ -214,10 +224,11 @@ impl DeploymentState {
 }
 
 impl DeploymentSet {
-    /// The health source of a plan for a request of `team`, under a policy that may hedge.
+    /// The health source of a plan for a request of `team`, under a policy that may hedge: one for chat, unless the view
+    /// is told another endpoint.
     pub fn view_for(&self, team: TeamId, hedge: Option<(&Arc<str>, HedgeRule)>) -> TeamHealthView<'_> {
         let hedge = hedge.map(|(policy, rule)| self.budgets.hedge_of(policy, rule));
-        TeamHealthView { deployments: self, team, hedge, credential: None }
+        TeamHealthView { deployments: self, team, hedge, credential: None, endpoint: Endpoint::Chat }
     }
 
     /// The token estimator of `model`, for answers without usage.

@@ -11,7 +11,8 @@ use super::status::{FailureNote, FailureReport};
 use crate::clock::Clock;
 use crate::domain::breaker::rest::Rest;
 use crate::domain::breaker::team::TeamBreakerPermit;
-use crate::domain::breaker::{AttemptEnd, StateName, Transition, TransitionCause};
+use crate::domain::breaker::{AttemptEnd, StateName, Transition};
+use crate::domain::call::Endpoint;
 use crate::domain::failure::{Failure, HealthSignal};
 use crate::domain::id::TeamId;
 use crate::domain::routing::AnswerMode;
@@ -49,6 +50,8 @@ pub struct Permit {
     pub(super) credential: CredentialPermit,
     pub(super) permit: TeamBreakerPermit,
     pub(super) not_found_trial: bool,
+    pub(super) endpoint: Endpoint,
+    pub(super) endpoint_trial: bool,
     pub(super) attempt: AttemptInFlight,
     pub(super) answered: bool,
     /// Its answer has stalled, which was counted as its breaking off.
@@ -182,6 +185,8 @@ impl Permit {
         }
         let found = health.not_found.is_resting();
         health.not_found.good(self.team, now);
+        health.endpoints.of_mut(self.endpoint).good(self.team, now);
+        (self.not_found_trial, self.endpoint_trial) = (false, false);
         drop(health);
         let rested = self.credential.accepted(self.team, now);
         self.report_transition(closed.or_else(|| (found || rested).then_some(RECOVERED)));
@@ -271,42 +276,6 @@ impl Permit {
         self.report(end, silent.then_some(false), now);
     }
 
-    /// Counts what makes a credential or a model rest. Returns the transition of the deployment, if any.
-    fn rest(&mut self, signal: HealthSignal, report: &FailureReport<'_>, now: Instant) -> Option<Transition> {
-        let (team, draw) = (self.team, self.rng.draw());
-        match signal {
-            HealthSignal::Throttled(stated) => {
-                let (mut throttle, trial) = self.credential.throttle();
-                let began = throttle.bad(team, trial, stated, now, draw);
-                began.then_some(Transition { to: StateName::Resting, cause: Some(TransitionCause::Throttled) })
-            }
-            HealthSignal::NotFound => {
-                let trial = std::mem::take(&mut self.not_found_trial);
-                let began = self.state.health.lock().not_found.bad(team, trial, None, now, draw);
-                began.then_some(Transition { to: StateName::Resting, cause: Some(TransitionCause::NotFound) })
-            }
-            HealthSignal::CredentialRefused | HealthSignal::AccountRefused => {
-                let (mut health, trial) = self.credential.health();
-                let began = health.bad(team, trial, None, now, draw);
-                drop(health);
-                if began {
-                    let FailureReport { labels, detail, .. } = report;
-                    tracing::error!(
-                        provider = labels.provider,
-                        deployment = &*self.state.name,
-                        model = labels.model,
-                        credential = labels.credential,
-                        url = labels.url,
-                        detail,
-                        "a provider refused our credential; it rests"
-                    );
-                }
-                None
-            }
-            _ => None,
-        }
-    }
-
     fn report(&mut self, end: AttemptEnd, finished: Option<bool>, now: Instant) {
         self.reported = true;
         let mut health = self.state.health.lock();
@@ -314,9 +283,9 @@ impl Permit {
         if let Some(good) = finished {
             health.gauge.finished(good);
         }
-        if std::mem::take(&mut self.not_found_trial) {
-            health.not_found.undecided(now);
-        }
+        let of_model = std::mem::take(&mut self.not_found_trial);
+        let of_endpoint = std::mem::take(&mut self.endpoint_trial).then_some(self.endpoint);
+        health.end_trials(of_model, of_endpoint, now);
         // A stall was counted when it was noticed.
         let end = if self.stalled && end != AttemptEnd::Good { AttemptEnd::Neutral } else { end };
         let transition = health.breakers.report(self.permit, self.team, end, now, self.rng.draw());

@@ -160,6 +160,7 @@ impl DeploymentSet {
             since_unix_ms: unavailability.as_ref().and_then(|one| one.since).map(|at| clock.unix_ms_of(at)),
             next_probe_unix_ms: unavailability.as_ref().and_then(|one| one.until).map(|at| clock.unix_ms_of(at)),
             open_for_teams: health.breakers.open_for_teams(clock.now),
+            missing_endpoints: health.endpoints.resting(clock.now).collect(),
             in_flight: health.gauge.in_flight(),
             streams: latency(&health.gauge, AnswerMode::Stream),
             whole_answers: latency(&health.gauge, AnswerMode::Whole),

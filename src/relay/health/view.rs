@@ -9,6 +9,7 @@ use super::permit::Permit;
 use super::{DeploymentHealth, DeploymentSet, SetMember, TRIAL_EVERY};
 use crate::domain::breaker::team::TeamBreakerPermit;
 use crate::domain::breaker::{Availability, StateName};
+use crate::domain::call::Endpoint;
 use crate::domain::id::{DeploymentId, TeamId};
 use crate::domain::receipt::PassedOverReason;
 use crate::domain::retry::RetryBudget;
@@ -27,12 +28,25 @@ pub struct TeamHealthView<'a> {
     pub(super) hedge: Option<Arc<Mutex<RetryBudget>>>,
     /// The index of the one credential that may be used of each provider; `None`: any.
     pub(super) credential: Option<usize>,
+    /// What the request is for.
+    pub(super) endpoint: Endpoint,
 }
 
 impl TeamHealthView<'_> {
     /// The same, where the credential at this index alone may be used.
     pub fn with_credential(self, credential: Option<usize>) -> Self {
         Self { credential, ..self }
+    }
+
+    /// The same, for a request to `endpoint`.
+    pub fn for_endpoint(self, endpoint: Endpoint) -> Self {
+        Self { endpoint, ..self }
+    }
+
+    /// Whether `deployment` is known not to have the endpoint.
+    pub fn lacks_endpoint(&self, deployment: DeploymentId, now: Instant) -> bool {
+        let health = self.member(deployment).state.health.lock();
+        matches!(health.endpoints.availability(self.endpoint, self.team, now), Availability::Blocked { .. })
     }
 
     /// Counts a request towards the budgets of extra attempts.
@@ -64,6 +78,9 @@ impl TeamHealthView<'_> {
         }
         if let Some(until) = until(health.not_found.availability(self.team, now)) {
             return Some((PassedOverReason::Resting, Some(until)));
+        }
+        if let Some(until) = until(health.endpoints.availability(self.endpoint, self.team, now)) {
+            return Some((PassedOverReason::NoEndpoint, Some(until)));
         }
         if let Some(until) = until(credentials.availability) {
             let throttled = member.credentials.are_throttled(self.credential, now);
@@ -97,6 +114,7 @@ impl HealthSource for TeamHealthView<'_> {
         let credentials = member.credentials.view(self.credential, self.team, now);
         let mut health = member.state.health.lock();
         let rests = credentials.availability.stricter(health.not_found.availability(self.team, now));
+        let rests = rests.stricter(health.endpoints.availability(self.endpoint, self.team, now));
         let silent = health.gauge.is_silent(member.silence, now);
         HealthView {
             availability: health.breakers.availability(self.team, now).stricter(rests),
@@ -123,7 +141,7 @@ impl HealthSource for TeamHealthView<'_> {
             }
         };
         let mut health = member.state.health.lock();
-        let Some((permit, not_found_trial)) = health.admit(member, self.team, kind, now) else {
+        let Some(admitted) = health.admit(member, (self.team, self.endpoint), kind, now) else {
             drop(health);
             credential.undecided(now);
             return None;
@@ -149,8 +167,10 @@ impl HealthSource for TeamHealthView<'_> {
             last_was_good,
             ask_until,
             credential,
-            permit,
-            not_found_trial,
+            permit: admitted.permit,
+            not_found_trial: admitted.not_found_trial,
+            endpoint: self.endpoint,
+            endpoint_trial: admitted.endpoint_trial,
             attempt,
             answered: false,
             stalled: false,
@@ -182,14 +202,14 @@ impl DeploymentHealth {
         self.last_trial.map_or(now, |last| (last + TRIAL_EVERY).max(now))
     }
 
-    /// What lets an attempt of this kind pass, and whether it is the trial of a model that was not found.
+    /// What lets an attempt of this kind pass.
     fn admit(
         &mut self,
         member: &SetMember,
-        team: TeamId,
+        (team, endpoint): (TeamId, Endpoint),
         kind: PermitKind,
         now: Instant,
-    ) -> Option<(TeamBreakerPermit, bool)> {
+    ) -> Option<Admitted> {
         if self.is_full(member, team, now) {
             return None;
         }
@@ -200,15 +220,40 @@ impl DeploymentHealth {
             PermitKind::Trial if self.trial_at(now) > now => return None,
             PermitKind::Trial => {
                 self.last_trial = Some(now);
-                return Some((self.breakers.admit_trial(team), false));
+                let permit = self.breakers.admit_trial(team);
+                return Some(Admitted { permit, not_found_trial: false, endpoint_trial: false });
             }
             PermitKind::Usual | PermitKind::AskSilent | PermitKind::DespiteSilence => {}
         }
-        let trial = self.not_found.take(team, now)?;
-        let permit = self.breakers.admit(team, now);
-        if permit.is_none() && trial {
+        let not_found_trial = self.not_found.take(team, now)?;
+        let asked = self.endpoints.of_mut(endpoint).take(team, now);
+        let permit = asked.and_then(|_| self.breakers.admit(team, now));
+        let endpoint_trial = asked == Some(true);
+        match permit {
+            Some(permit) => Some(Admitted { permit, not_found_trial, endpoint_trial }),
+            None => {
+                self.end_trials(not_found_trial, endpoint_trial.then_some(endpoint), now);
+                None
+            }
+        }
+    }
+
+    /// Trials that brought no result: the next attempts are theirs.
+    pub(super) fn end_trials(&mut self, of_model: bool, of_endpoint: Option<Endpoint>, now: Instant) {
+        if of_model {
             self.not_found.undecided(now);
         }
-        Some((permit?, trial))
+        if let Some(endpoint) = of_endpoint {
+            self.endpoints.of_mut(endpoint).undecided(now);
+        }
     }
+}
+
+/// What lets an attempt pass.
+struct Admitted {
+    permit: TeamBreakerPermit,
+    /// Whether it is the trial of a model that was not found.
+    not_found_trial: bool,
+    /// Whether it is the trial of an endpoint that was missing.
+    endpoint_trial: bool,
 }

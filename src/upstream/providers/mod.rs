@@ -17,6 +17,7 @@ use super::echoed_secrets::{ProviderSecrets, SecretFilter};
 use super::held::HeldAnswer;
 use super::{AttemptError, BuildError, ProviderProtocol, ProviderSetup, UpstreamRequest, classify};
 use crate::clock::Clock;
+use crate::domain::call::Endpoint;
 use crate::domain::failure::Failure;
 use crate::protocol::{BodyKind, Grammar};
 use bytes::{Bytes, BytesMut};
@@ -113,6 +114,20 @@ impl UpstreamProvider {
     ) -> Option<Result<UpstreamReply, AttemptError>> {
         match &self.wire {
             ProviderKind::Network(host) => Some(host.list_models(credential, now).await),
+            ProviderKind::Sim(_) => None,
+        }
+    }
+
+    /// Asks `endpoint` with an object that lacks all that it needs, and waits for the head of the reply; `None` if it is
+    /// simulated.
+    pub(super) async fn ask_endpoint(
+        &self,
+        endpoint: Endpoint,
+        credential: usize,
+        now: Instant,
+    ) -> Option<Result<UpstreamReply, AttemptError>> {
+        match &self.wire {
+            ProviderKind::Network(host) => Some(host.ask_endpoint(endpoint, credential, now).await),
             ProviderKind::Sim(_) => None,
         }
     }

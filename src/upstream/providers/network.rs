@@ -4,6 +4,8 @@
 //! It sends the client's bytes with the model's name in place and nothing of the client's identity:
 //! of headers only those of the request, the configured ones, and the ones written here.
 
+mod own_requests;
+
 use super::fields::{HostFields, sensitive};
 use super::{OwnMembers, ReplySource, UpstreamReply, unanswered};
 use crate::domain::call::Endpoint;
@@ -14,9 +16,7 @@ use crate::protocol::json::edit::EditedBody;
 use crate::protocol::{Grammar, messages};
 use crate::upstream::client::{ClientTls, ConnectionOptions, ConnectionPool};
 use crate::upstream::echoed_secrets::ProviderSecrets;
-use crate::upstream::{
-    AttemptError, BuildError, ForwardedFields, HostProtocol, NetworkSetup, ProviderSetup, UpstreamRequest,
-};
+use crate::upstream::{AttemptError, BuildError, HostProtocol, NetworkSetup, ProviderSetup, UpstreamRequest};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use reqwest::{Request, Url};
@@ -90,25 +90,6 @@ impl NetworkProvider {
         let body = grammar.write_request(request.call, request.model.json(), own.ask_usage, ceiling);
         *http_request.body_mut() = Some(request_body(body));
         self.execute(http_request, grammar, now, request.draw).await
-    }
-
-    /// Asks for the models and waits for the head of the reply.
-    pub(super) async fn list_models(&self, credential: usize, now: Instant) -> Result<UpstreamReply, AttemptError> {
-        let mut http_request = Request::new(Method::GET, self.models.clone());
-        let headers = http_request.headers_mut();
-        self.fields.write(ForwardedFields::default(), headers);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        self.api.write_version(headers);
-        if let Some(credential) = self.credentials.get(credential) {
-            headers.insert(self.api.credential_header(), credential.clone());
-        }
-        let endpoint = match self.api {
-            HostProtocol::OpenAi => Endpoint::Chat,
-            HostProtocol::Anthropic => Endpoint::Messages,
-        };
-        let grammar = Grammar::answering(endpoint, self.quirks);
-        self.execute(http_request, grammar, now, RandomValue(0)).await
     }
 
     async fn execute(
