@@ -4,7 +4,7 @@
 //! is of, and what was found. Start reading in [`check`].
 
 use crate::database::{BudgetWindow, Line};
-use crate::fixture::{ACCOUNTS, Account, DEPLOYMENTS, DISABLED, KEYS, Version, cost};
+use crate::fixture::{ACCOUNTS, Account, DISABLED, KEYS, Version, cost, place_of};
 use crate::gateway::PATIENCE;
 use crate::load::{Seen, SeenEnd};
 use crate::provider::Served;
@@ -178,7 +178,7 @@ impl Findings {
             *(if hedged { &mut self.hedges } else { &mut self.rescues }) += 1;
         }
         let versions = case.versions(run);
-        let deployment = line.deployment.as_deref().and_then(|name| DEPLOYMENTS.iter().position(|own| *own == name));
+        let deployment = line.deployment.as_deref().and_then(place_of);
         if let (Some(price), Some(deployment)) = (line.price, deployment) {
             let known = versions.iter().any(|version| version.prices[deployment] == price);
             self.must("price_in_force", known, || format!("{:?}: {}", versions, case.describe()));
@@ -220,7 +220,7 @@ impl Findings {
             let nothing = line.cost == 0 && (case.served.is_empty() || free);
             return self.must("lines_exact", nothing, || format!("not free of cost: {}", case.describe()));
         };
-        let of_line = |one: &&Served| line.deployment.as_deref() == Some(DEPLOYMENTS[one.deployment]);
+        let of_line = |one: &&Served| line.deployment.as_deref().and_then(place_of) == Some(one.deployment);
         let last = case.served.iter().rfind(of_line).map(|last| last.tokens);
         let same = last == Some(Tokens { input, cached, output }) && (free || case.served.len() == 1);
         let exact = last.is_some_and(|tokens| line.cost == cost(price, tokens));

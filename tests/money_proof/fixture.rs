@@ -106,13 +106,20 @@ impl Key {
     }
 }
 
-/// Deployments by name; those of the second provider have prices of their own.
+/// Deployments by name; those of the second provider have prices of their own. Messages are asked for at the same two
+/// providers, by other names.
 pub const DEPLOYMENTS: [&str; 4] = ["a/small", "b/small", "a/large", "b/large"];
+
+/// The place of a deployment that the gateway knows by this name.
+pub fn place_of(name: &str) -> Option<usize> {
+    let name = name.replacen("c/", "a/", 1).replacen("d/", "b/", 1);
+    DEPLOYMENTS.iter().position(|known| *known == name)
+}
 
 /// The deployment behind a request line and the model it asks for.
 pub fn deployment(start: &str, model: &str) -> usize {
     let name = format!("{}/{model}", if start.starts_with("POST /a/") { "a" } else { "b" });
-    DEPLOYMENTS.iter().position(|known| *known == name).expect("the gateway asks for what is configured")
+    place_of(&name).expect("the gateway asks for what is configured")
 }
 
 /// What one configuration file says.
@@ -221,16 +228,27 @@ base_url = "http://{provider}/b/v1"
 region   = "there"
 max_tokens_name = "max_completion_tokens"
 on_abandon = "{on_abandon}"
+[providers.c]
+protocol = "anthropic"
+base_url = "http://{provider}/a/v1"
+region   = "here"
+[providers.d]
+protocol = "anthropic"
+base_url = "http://{provider}/b/v1"
+region   = "there"
+on_abandon = "{on_abandon}"
 [models.small]
 price       = {small}
 context     = 8192
 max_output  = {CEILING}
-deployments = [{{ provider = "a" }}, {{ provider = "b", price = {at_b} }}]
+endpoints   = ["chat", "messages", "responses"]
+deployments = [{{ provider = "a" }}, {{ provider = "b", price = {at_b} }}, {{ provider = "c" }}, {{ provider = "d", price = {at_b} }}]
 [models.large]
 price       = {large}
 context     = 8192
 max_output  = {CEILING}
-deployments = [{{ provider = "b", price = {large_at_b} }}, {{ provider = "a" }}]
+endpoints   = ["chat", "messages", "responses"]
+deployments = [{{ provider = "b", price = {large_at_b} }}, {{ provider = "a" }}, {{ provider = "d", price = {large_at_b} }}, {{ provider = "c" }}]
 [policies.daily]
 models = ["*"]
 {HEDGE}

@@ -222,7 +222,8 @@ fn send(reader: &mut BufReader<TcpStream>, ask: &Ask, body: &str) -> Option<()> 
     stream.set_nodelay(true).ok()?;
     stream.set_read_timeout(Some(3 * PATIENCE)).ok()?;
     let (key, length) = (secret(KEYS[ask.key].name), body.len());
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n";
+    let path = ask.dialect.path();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n");
     let request = format!("{head}authorization: Bearer {key}\r\ncontent-length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).ok()
 }
@@ -256,12 +257,12 @@ fn read(reader: &mut BufReader<TcpStream>, seen: &mut Seen, begun: &mut dyn FnMu
     let body = if head.chunked { chunks(reader) } else { head.length.and_then(|length| exactly(reader, length)) };
     seen.end = match (status, &body) {
         (200, None) => SeenEnd::Broken,
-        (200, Some(body)) if seen.ask.stream && !body.ends_with(b"data: [DONE]\n\n") => SeenEnd::Broken,
+        (200, Some(body)) if seen.ask.stream && !seen.ask.dialect.is_complete(body) => SeenEnd::Broken,
         (200, Some(_)) => SeenEnd::Served,
         (_, None) => SeenEnd::Gone,
         (_, Some(body)) => {
-            let error: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-            SeenEnd::Refused(status, error["error"]["code"].as_str().unwrap_or_default().to_owned())
+            let (status, code) = seen.ask.dialect.refusal(status, body);
+            SeenEnd::Refused(status, code)
         }
     };
     body.map(|_| true)

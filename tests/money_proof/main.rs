@@ -12,6 +12,7 @@
 
 mod checks;
 mod database;
+mod dialect;
 mod fixture;
 mod gateway;
 mod load;

@@ -1,8 +1,9 @@
 //! Deliberate faults, each to be found by the check that is meant for it.
 //!
-//! A mutant is a trigger in the database, or a lie in the configuration: nothing of the gateway is changed, its
-//! statements are, or what it is told of a provider or a key.
+//! A mutant is a trigger in the database, a lie in the configuration, or usage by another convention than its dialect's:
+//! nothing of the gateway is changed, its statements are, or what it is told.
 
+use crate::dialect::Dialect;
 use crate::fixture::DISABLED_LINE;
 use crate::run::Scenario;
 use rusqlite::Connection;
@@ -23,8 +24,10 @@ enum Fault {
     Trigger(&'static str),
     /// What is written in the configuration in the place of something else.
     Lie(&'static [(&'static str, &'static str)]),
+    /// Usage of this dialect that says otherwise than its API what counts as input: so would a gateway that misreads it.
+    OtherWay(Dialect),
 }
-use Fault::{Lie, Trigger};
+use Fault::{Lie, OtherWay, Trigger};
 
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -159,6 +162,18 @@ pub const MUTANTS: &[Mutant] = &[
             ("on_abandon = \"charge_hold\"", "on_abandon = \"estimate\""),
         ]),
     },
+    Mutant {
+        name: "messages_cache_counted_twice",
+        caught_by: "lines_exact",
+        killed: false,
+        fault: OtherWay(Dialect::Messages),
+    },
+    Mutant {
+        name: "responses_cache_beside_the_input",
+        caught_by: "lines_exact",
+        killed: false,
+        fault: OtherWay(Dialect::Responses),
+    },
     Mutant { name: "disabled_key_served", caught_by: "disabled", killed: false, fault: Lie(&[(DISABLED_LINE, "")]) },
     Mutant {
         name: "granted_twice",
@@ -179,6 +194,14 @@ impl Mutant {
     /// What happens to the gateway while it is looked for.
     pub fn scenario(&self) -> Scenario {
         if self.killed { Scenario::Killed(8) } else { Scenario::Calm }
+    }
+
+    /// The dialect whose usage the provider writes by another convention.
+    pub fn other_way(&self) -> Option<Dialect> {
+        match self.fault {
+            OtherWay(dialect) => Some(dialect),
+            Trigger(_) | Lie(_) => None,
+        }
     }
 
     /// `file`, with its lie.

@@ -3,10 +3,10 @@
 //! It follows the script and records the tokens that each attempt is billed for; prices are applied elsewhere. It is
 //! never killed; when its standard input ends it waits for running requests and exits. Start reading in [`serve`]; the other side is [`Provider`].
 
+use crate::dialect::Dialect;
 use crate::script::{Act, Ask, End, SLOW, Tokens, UNLIMITED, UsageReport, is_late};
 use crate::wire::{Head, read_head};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,6 +18,8 @@ use std::time::Duration;
 /// The variables that make this binary the provider.
 pub const JOURNAL: &str = "TIERWAY_PROOF_JOURNAL";
 pub const SEED: &str = "TIERWAY_PROOF_PROVIDER_SEED";
+/// The dialect whose usage it writes by the convention of others, which is a fault.
+const OTHER_WAY: &str = "TIERWAY_PROOF_OTHER_WAY";
 /// How long a held answer waits for the gateway to disconnect; only a faulty gateway does not.
 const HELD: Duration = Duration::from_secs(20);
 /// How long a provider that goes on waits in the middle: longer than a client that leaves.
@@ -49,10 +51,11 @@ pub struct Provider {
 }
 
 impl Provider {
-    pub fn start(folder: &Path, seed: u64) -> Self {
+    pub fn start(folder: &Path, seed: u64, other_way: Option<Dialect>) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this binary has a path"))
             .env(JOURNAL, folder.join("journal"))
             .env(SEED, seed.to_string())
+            .env(OTHER_WAY, other_way.map_or("", Dialect::name))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -89,6 +92,8 @@ fn read_line(line: &str) -> Served {
 /// What all connections of the provider share.
 struct ProviderState {
     seed: u64,
+    /// The dialect whose usage is written wrongly.
+    other_way: String,
     journal: Mutex<File>,
     /// How often each request has come.
     seen: Mutex<HashMap<u64, u64>>,
@@ -112,7 +117,8 @@ pub fn serve(journal: &Path, seed: u64) {
     let _entered = runtime.enter();
     let journal = Mutex::new(File::create(journal).expect("the folder can be written"));
     let (seen, under_way, idle) = (Mutex::default(), Mutex::new(0), Condvar::new());
-    let fixture = Arc::new(ProviderState { seed, journal, seen, under_way, idle });
+    let other_way = std::env::var(OTHER_WAY).unwrap_or_default();
+    let fixture = Arc::new(ProviderState { seed, other_way, journal, seen, under_way, idle });
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     println!("{}", listener.local_addr().expect("it is bound"));
     let (shared, handle) = (fixture.clone(), runtime.handle().clone());
@@ -147,12 +153,14 @@ fn exchange(fixture: &ProviderState, reader: &mut BufReader<TcpStream>) -> Optio
 fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &str, body: &[u8]) -> Option<()> {
     let at_ms = crate::now_ms();
     let asked: serde_json::Value = serde_json::from_slice(body).expect("the gateway sends JSON");
-    let tag = asked["user"].as_str().and_then(|user| user.strip_prefix("tag-")?.parse().ok()).expect("a tag");
+    let dialect = Dialect::of(start);
+    let other_way = fixture.other_way == dialect.name();
+    let tag = dialect.tag(&asked).expect("a tag");
     let deployment = crate::fixture::deployment(start, asked["model"].as_str().expect("a model"));
     let number = fixture.attempt(tag);
     let ask = Ask::of(fixture.seed, tag);
     let at_a = start.starts_with("POST /a/");
-    let most = ceiling(&asked, at_a);
+    let most = ceiling(&asked, dialect, at_a);
     let mut tokens = Tokens::of(fixture.seed, tag, number, body.len(), most);
     let goes_on = !at_a;
     let act = Act::of(fixture.seed, &ask, number, at_a != ask.large);
@@ -170,10 +178,7 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
         std::thread::sleep(LATE);
     }
     match act {
-        Act::Error(status) => {
-            let body = r#"{"error":{"message":"busy","type":"server_error"}}"#;
-            write(reader, &whole(&format!("{status} No"), "application/json", body))
-        }
+        Act::Error(status) => write(reader, &whole(&format!("{status} No"), "application/json", dialect.error())),
         Act::Garbage => {
             record(tokens);
             write(reader, &whole("200 OK", "text/html", "<html>"))
@@ -184,7 +189,7 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
             until_left(reader)
         }
         Act::Answer { report, end } if stream => {
-            let mut streamed = Streamed { reader, tokens, written: 0, goes_on };
+            let mut streamed = Streamed { reader, dialect, other_way, tokens, written: 0, goes_on };
             let done = streamed.run(report, end);
             let output = streamed.written;
             record(Tokens { output, ..tokens });
@@ -192,7 +197,8 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
         }
         Act::Answer { report, end } => {
             record(tokens);
-            let text = whole("200 OK", "application/json", &completion(report, tokens));
+            let usage = (report != UsageReport::Missing).then(|| dialect.usage(report, tokens, other_way));
+            let text = whole("200 OK", "application/json", &dialect.whole(tokens.output, usage.as_deref()));
             match end {
                 End::Whole | End::Slow => write(reader, &text),
                 End::Broken { rst, percent } => {
@@ -216,14 +222,16 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
 }
 
 /// The ceiling that the provider reads: each by its own name alone, and zero is none.
-fn ceiling(asked: &serde_json::Value, at_a: bool) -> u64 {
-    let read = asked[if at_a { "max_tokens" } else { "max_completion_tokens" }].as_u64();
+fn ceiling(asked: &serde_json::Value, dialect: Dialect, at_a: bool) -> u64 {
+    let read = asked[dialect.ceiling_name(at_a)].as_u64();
     read.filter(|most| *most > 0).unwrap_or(UNLIMITED).min(UNLIMITED)
 }
 
 /// A stream on its way.
 struct Streamed<'a> {
     reader: &'a mut BufReader<TcpStream>,
+    dialect: Dialect,
+    other_way: bool,
     tokens: Tokens,
     /// Frames with a token that were written.
     written: u64,
@@ -235,7 +243,7 @@ impl Streamed<'_> {
     fn run(&mut self, report: UsageReport, end: End) -> Option<()> {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         write(self.reader, head)?;
-        self.frame(r#"{"choices":[{"index":0,"delta":{"role":"assistant"},"finish_reason":null}]}"#)?;
+        self.frames(self.dialect.opening(report, self.tokens, self.other_way))?;
         let stops_at = match end {
             End::Held { .. } if self.goes_on => self.tokens.output,
             End::Broken { percent, .. } | End::Held { percent } => self.tokens.output * percent / 100,
@@ -254,13 +262,8 @@ impl Streamed<'_> {
                 std::thread::sleep(LINGERS);
             }
             let so_far = Tokens { output: self.written + 1, ..self.tokens };
-            let usage = if report == UsageReport::Always {
-                format!(r#","usage":{}"#, count(report, so_far))
-            } else {
-                String::new()
-            };
-            let token = r#"{"choices":[{"index":0,"delta":{"content":"tok "},"finish_reason":null}]"#;
-            self.frame(&format!("{token}{usage}}}"))?;
+            let usage = (report == UsageReport::Always).then(|| self.usage(report, so_far));
+            self.frame(&self.dialect.token(usage.as_deref()))?;
             self.written += 1;
         }
         match end {
@@ -272,55 +275,31 @@ impl Streamed<'_> {
             End::Held { .. } if !self.goes_on => return until_left(self.reader),
             End::Held { .. } | End::Whole | End::Slow => {}
         }
-        self.frame(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)?;
         let Tokens { input, output, .. } = self.tokens;
+        let mut usages = Vec::new();
         if report == UsageReport::Twice {
-            self.usage(report, Tokens { input: input / 2, cached: 0, output: output / 2 })?;
+            usages.push(self.usage(report, Tokens { input: input / 2, cached: 0, output: output / 2 }));
         }
         if !matches!(report, UsageReport::Missing | UsageReport::Late) {
-            self.usage(report, self.tokens)?;
+            usages.push(self.usage(report, self.tokens));
         }
-        self.frame("[DONE]")?;
-        if report == UsageReport::Late {
-            self.usage(report, self.tokens)?;
-        }
+        let late = (report == UsageReport::Late).then(|| self.usage(report, self.tokens));
+        self.frames(self.dialect.closing(&usages, late.as_deref()))?;
         write(self.reader, "0\r\n\r\n")
     }
 
-    fn usage(&mut self, report: UsageReport, tokens: Tokens) -> Option<()> {
-        self.frame(&format!(r#"{{"choices":[],"usage":{}}}"#, count(report, tokens)))
+    fn usage(&self, report: UsageReport, tokens: Tokens) -> String {
+        self.dialect.usage(report, tokens, self.other_way)
     }
 
-    fn frame(&mut self, data: &str) -> Option<()> {
-        let frame = format!("data: {data}\n\n");
+    fn frames(&mut self, frames: Vec<String>) -> Option<()> {
+        frames.iter().try_for_each(|frame| self.frame(frame))
+    }
+
+    fn frame(&mut self, frame: &str) -> Option<()> {
         let written = write(self.reader, &format!("{:x}\r\n{frame}\r\n", frame.len()));
         if self.goes_on { Some(()) } else { written }
     }
-}
-
-/// A `usage` object.
-fn count(report: UsageReport, tokens: Tokens) -> String {
-    let Tokens { input, cached, output } = tokens;
-    let said = match report {
-        UsageReport::Negative => format!("-{output}"),
-        UsageReport::Absurd => format!("{output}000000000000"),
-        _ => output.to_string(),
-    };
-    format!(
-        r#"{{"prompt_tokens":{input},"completion_tokens":{said},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":{cached}}}}}"#,
-        input + output
-    )
-}
-
-fn completion(report: UsageReport, tokens: Tokens) -> String {
-    let mut text = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":""#.to_owned();
-    (0..tokens.output).for_each(|_| text.push_str("tok "));
-    text.push_str(r#""},"finish_reason":"stop"}]"#);
-    if report != UsageReport::Missing {
-        let _ = write!(text, r#","usage":{}"#, count(report, tokens));
-    }
-    text.push('}');
-    text
 }
 
 fn whole(status: &str, kind: &str, body: &str) -> String {

@@ -122,7 +122,7 @@ impl<'a> Stage<'a> {
             requests,
             seed,
             machine: Machine::build(folder),
-            provider: Some(Provider::start(folder, seed)),
+            provider: Some(Provider::start(folder, seed, mutant.and_then(Mutant::other_way))),
             gateway: None,
             generation: 0,
             load: Load::start(seed, if scenario == Scenario::Faulty { SLOW } else { requests }),

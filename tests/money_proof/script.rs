@@ -3,6 +3,7 @@
 //! Client and provider live in two processes and read the same script: the request's number travels in its
 //! body. It must never use randomness or the clock. Start reading in [`Ask::of`], then [`Act::of`].
 
+use crate::dialect::Dialect;
 use tierway::domain::random::RandomValue;
 
 /// Largest ceiling of output that is asked for, and that the models have.
@@ -15,6 +16,7 @@ pub struct Ask {
     pub tag: u64,
     /// Whose, by its place in [`KEYS`](crate::fixture::KEYS).
     pub key: usize,
+    pub dialect: Dialect,
     /// Whether the dearer of the two models is asked.
     pub large: bool,
     pub stream: bool,
@@ -26,7 +28,7 @@ pub struct Ask {
     pub leaves_after: Option<usize>,
 }
 
-/// What a body says of its ceiling. Each of the two providers reads one of the names alone.
+/// What a body says of its ceiling. In chat, each of the two providers reads one of the names alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spelling {
     /// `max_tokens`
@@ -63,8 +65,27 @@ impl Spelling {
         }
     }
 
+    /// The same where a dialect has one name for it, and one that must have a ceiling has one.
+    fn in_dialect(self, dialect: Dialect) -> Self {
+        match (dialect, self) {
+            (Dialect::Chat, any) => any,
+            (_, Self::Above) => Self::Above,
+            (Dialect::Responses, Self::Null | Self::Absent) => self,
+            _ => Self::Old,
+        }
+    }
+
     /// Its members of the body.
-    fn members(self, most: u64) -> String {
+    fn members(self, dialect: Dialect, most: u64) -> String {
+        if dialect != Dialect::Chat {
+            let name = dialect.ceiling_name(true);
+            return match self {
+                Self::Null => format!("\"{name}\":null,"),
+                Self::Absent => String::new(),
+                Self::Above => format!("\"{name}\":{},", most + 10 * CEILING),
+                _ => format!("\"{name}\":{most},"),
+            };
+        }
         match self {
             Self::Old => format!(r#""max_tokens":{most},"#),
             Self::New => format!(r#""max_completion_tokens":{most},"#),
@@ -95,13 +116,20 @@ impl Ask {
             4.. if below(5, 100) < leaving => Some(below(6, 2_500) as usize),
             _ => None,
         };
+        let dialect = match below(10, 4) {
+            0..2 => Dialect::Chat,
+            2 => Dialect::Messages,
+            _ => Dialect::Responses,
+        };
+        let spelling = if tag < SLOW { Spelling::of(draw.salted(9)) } else { Spelling::Old };
         Self {
             tag,
+            dialect,
             key: below(0, crate::fixture::KEYS.len() as u64) as usize,
             large,
             stream: below(2, 2) == 0,
             max_tokens: 1 + below(3, CEILING),
-            spelling: if tag < SLOW { Spelling::of(draw.salted(9)) } else { Spelling::Old },
+            spelling: spelling.in_dialect(dialect),
             letters: 100 + below(4, 900) as usize,
             leaves_after: leaves,
         }
@@ -127,10 +155,8 @@ impl Ask {
     /// The body, asking for `model`.
     pub fn body(&self, model: &str) -> String {
         let (tag, text, stream) = (self.tag, "x".repeat(self.letters), self.stream);
-        let ceiling = self.spelling.members(self.max_tokens);
-        format!(
-            r#"{{"model":"{model}","user":"tag-{tag}","stream":{stream},{ceiling}"messages":[{{"role":"user","content":"{text}"}}]}}"#
-        )
+        let (ceiling, rest) = (self.spelling.members(self.dialect, self.max_tokens), self.dialect.members(tag, &text));
+        format!(r#"{{"model":"{model}","stream":{stream},{ceiling}{rest}}}"#)
     }
 }
 
@@ -140,9 +166,9 @@ pub enum UsageReport {
     Once,
     /// First another count, then the right one.
     Twice,
-    /// With every frame, as far as it is by then.
+    /// With every frame, as far as it is by then, where a dialect has a place for that.
     Always,
-    /// After `[DONE]`: too late.
+    /// After the end: too late.
     Late,
     Missing,
     Negative,

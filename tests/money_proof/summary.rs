@@ -20,10 +20,10 @@ pub fn print(run: &Run, found: &Findings, took: Duration) {
             SeenEnd::Refused(status, code) => format!("{status} {code}"),
             other => format!("{other:?}").to_lowercase(),
         };
-        *kinds.entry(format!("{kind}, {end}")).or_default() += 1;
+        *kinds.entry(format!("{} {kind}, {end}", seen.ask.dialect.name())).or_default() += 1;
     }
     println!("  requests          {}", run.seen.len());
-    kinds.iter().for_each(|(kind, count)| println!("    {kind:<34} {count:>8}"));
+    kinds.iter().for_each(|(kind, count)| println!("    {kind:<44} {count:>8}"));
     println!("  attempts billed   {}, {} nano-dollars at least", found.attempts, found.billed);
     println!("  second attempts   {} hedges, {} rescues from a silent provider", found.hedges, found.rescues);
     let unaccounted: i64 = run.database.unaccounted.values().sum();
