@@ -90,12 +90,13 @@ impl RequestText {
     }
 }
 
-fn space() -> impl Strategy<Value = String> {
+/// Blanks, mostly some.
+pub fn space() -> impl Strategy<Value = String> {
     "[ \t\r\n]{0,3}"
 }
 
 /// JSON values whose text a parser would not reproduce.
-fn value() -> impl Strategy<Value = String> {
+pub fn value() -> impl Strategy<Value = String> {
     let odd = prop::sample::select(vec![
         "12345678901234567890123456789",
         "-0",

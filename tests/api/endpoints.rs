@@ -81,7 +81,7 @@ fn config(providers: &[&ScriptedProvider]) -> String {
     )
 }
 
-/// The endpoints that operators are told `r0` lacks.
+/// The endpoints that operators read that `r0` lacks.
 async fn missing_at(gateway: &TestGateway) -> Value {
     let mut client = gateway.connect().await;
     client.get("/admin/v1/status", &[("authorization", &format!("Bearer {ADMIN_TOKEN}"))]).await;
@@ -110,7 +110,7 @@ async fn a_missing_endpoint_is_passed_over_and_nothing_else_is() {
                 let answer = ask(&gateway, other, KEY).await;
                 assert_eq!(answer.header("x-tierway-deployment"), Some("r0/m"), "{other} beside {path} {what:?}");
             }
-            // Another team is told nothing by that, and finds out by itself.
+            // That says nothing to another team, which finds out by itself.
             let answer = ask(&gateway, path, OTHER_KEY).await;
             assert_eq!((answer.status, attempts(&answer).as_deref()), (200, Some("2")), "{path} {what:?}");
             assert_eq!(gateway.sum("tierway_breaker_transitions_total"), 0, "{path} {what:?}");
@@ -121,7 +121,7 @@ async fn a_missing_endpoint_is_passed_over_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn where_no_deployment_has_it_the_client_is_told_which_models_do() {
+async fn where_no_deployment_has_it_the_error_names_models_that_do() {
     for deployments in [1, 2] {
         let [first, second, spare] = [
             ScriptedProvider::start("r0").await,

@@ -1,4 +1,4 @@
-//! One region is broken in every way there is: clients see no failure, and once its breaker has tripped
+//! One region is broken in every way there is, in each dialect: clients see no failure, and once its breaker has tripped
 //! the region receives at most one attempt for each open interval.
 //!
 //! Start reading at [`OutageTest::run`].
@@ -6,13 +6,14 @@
 use crate::support::gateway::{ALLOW_ALL, provider_table};
 use crate::support::journal::ExchangeOutcome;
 use crate::support::{
-    Ending, Fault, Gate, RETRY_AFTER_SECONDS, ScriptedProvider, TestClients, TestGateway, TestRequest, chat_stream,
-    soon,
+    Ending, Fault, Gate, RETRY_AFTER_SECONDS, ScriptedProvider, TestClients, TestDialect, TestGateway, TestRequest,
+    chat_stream, soon,
 };
 use std::time::{Duration, Instant};
 
-/// Requests for each fault and form.
+/// Requests for each fault and form, in chat and in the other dialects.
 const REQUESTS: usize = 200;
+const REQUESTS_OF_OTHERS: usize = 96;
 /// Connections that send requests at the same time.
 const CONNECTIONS: usize = 16;
 /// Requests between two checks of the broken region.
@@ -37,15 +38,16 @@ breaker = { failures = 5, open = "100ms", open_max = "10s" }
 /// Whole answers or streams, and how the deployment is chosen.
 #[derive(Clone, Copy)]
 struct OutageTest {
+    dialect: TestDialect,
     stream: bool,
     regions: usize,
     balance: &'static str,
 }
 
 /// Two regions; the broken one is preferred.
-const WHOLE: OutageTest = OutageTest { stream: false, regions: 2, balance: "ordered" };
+const WHOLE: OutageTest = OutageTest { dialect: TestDialect::Chat, stream: false, regions: 2, balance: "ordered" };
 /// Three regions; the one with the lowest latency is preferred.
-const STREAMS: OutageTest = OutageTest { stream: true, regions: 3, balance: "latency" };
+const STREAMS: OutageTest = OutageTest { dialect: TestDialect::Chat, stream: true, regions: 3, balance: "latency" };
 
 /// Every third fault, so that the tests of one form take about the same time.
 fn every_third(of: usize) -> impl Iterator<Item = Fault> {
@@ -82,7 +84,36 @@ async fn no_stream_fails_with_a_broken_region_3_of_3() {
     STREAMS.run(every_third(2)).await;
 }
 
+#[tokio::test]
+async fn no_whole_message_fails_with_a_broken_region() {
+    WHOLE.of(TestDialect::Messages).run(Fault::ALL.into_iter()).await;
+}
+
+#[tokio::test]
+async fn no_stream_of_messages_fails_with_a_broken_region() {
+    STREAMS.of(TestDialect::Messages).run(Fault::ALL.into_iter()).await;
+}
+
+#[tokio::test]
+async fn no_whole_response_fails_with_a_broken_region() {
+    WHOLE.of(TestDialect::Responses).run(Fault::ALL.into_iter()).await;
+}
+
+#[tokio::test]
+async fn no_stream_of_a_response_fails_with_a_broken_region() {
+    STREAMS.of(TestDialect::Responses).run(Fault::ALL.into_iter()).await;
+}
+
 impl OutageTest {
+    fn of(self, dialect: TestDialect) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// How many requests each fault meets at least.
+    fn requests(self) -> usize {
+        if self.dialect == TestDialect::Chat { REQUESTS } else { REQUESTS_OF_OTHERS }
+    }
+
     async fn run(self, faults: impl Iterator<Item = Fault>) {
         for fault in faults {
             self.break_one_region(fault).await;
@@ -110,15 +141,16 @@ impl OutageTest {
 
         let (away, so_far) = (Instant::now(), gateway.attempts_at("r0/small"));
         let probes = || gateway.attempts_at("r0/small") - so_far;
-        while asked < REQUESTS || (rest(fault).is_none() && probes() < PROBES) {
+        while asked < self.requests() || (rest(fault).is_none() && probes() < PROBES) {
             failures += self.failures(&mut clients, ROUND).await;
             asked += ROUND;
             assert!(begun.elapsed() < PATIENCE, "{fault:?}: {} probes of {PROBES}", probes());
         }
         let (elapsed, probes) = (away.elapsed(), probes());
         println!(
-            "{fault:?}, {}: {failures} failures of {asked}, {until_away} attempts at the broken region until it was avoided, \
+            "{:?}, {fault:?}, {}: {failures} failures of {asked}, {until_away} attempts at the broken region until it was avoided, \
              then {probes} in {elapsed:.1?}; {:.1?} in all",
+            self.dialect,
             if self.stream { "streams" } else { "whole answers" },
             begun.elapsed()
         );
@@ -139,22 +171,23 @@ impl OutageTest {
         let mut config = String::new();
         for number in 0..self.regions {
             let provider = ScriptedProvider::start(&format!("r{number}")).await;
-            config += &provider_table(&format!("r{number}"), &provider, &format!("region-{number}"));
+            let table = provider_table(&format!("r{number}"), &provider, &format!("region-{number}"));
+            config += &table.replace("\"openai\"", &format!("\"{}\"", self.dialect.protocol()));
             providers.push(provider);
         }
         let deployments = (0..self.regions).map(|number| format!("{{ provider = \"r{number}\" }}"));
         let deployments = deployments.collect::<Vec<_>>().join(", ");
-        config += &format!("[models.small]\ndeployments = [{deployments}]\n{ALLOW_ALL}");
+        config += &format!("[models.small]\n{}deployments = [{deployments}]\n{ALLOW_ALL}", self.dialect.served());
         config += &format!("[routing]\nbalance = \"{}\"\n{ROUTING}", self.balance);
         (TestGateway::start(&config).await, providers)
     }
 
     /// Sends `requests` requests and counts those without a complete answer.
     async fn failures(self, clients: &mut TestClients, requests: usize) -> usize {
-        let stream = self.stream;
-        let request = move |_| if stream { TestRequest::stream("small") } else { TestRequest::chat("small") };
+        let (dialect, stream) = (self.dialect, self.stream);
+        let request = move |_| TestRequest::new(dialect.path(), dialect.body("small", stream, ""));
         let answers = clients.send_all(requests, request).await;
-        let failed = answers.iter().filter(|answer| answer.chat_text().as_deref() != Ok("Hello"));
+        let failed = answers.iter().filter(|answer| dialect.text_of(answer).as_deref() != Ok("Hello"));
         failed.inspect(|answer| println!("failed: {answer:?}")).count()
     }
 }

@@ -202,6 +202,7 @@ impl Version {
         let [one, two, red, three, four, blue, pooled] =
             std::array::from_fn(|place| ACCOUNTS[place].budget(self.limits[place]));
         let on_abandon = if self.number.is_multiple_of(2) { "read_on" } else { "charge_hold" };
+        let providers = providers(provider, on_abandon);
         let mut text = format!(
             r#"
 [server]
@@ -218,26 +219,7 @@ silent_after = "100ms"
 first_token  = "1s"
 whole        = "3s"
 breaker      = {{ failures = 1000000, ratio = "0.01%", min_requests = 1000000, open = "10ms", open_max = "10ms" }}
-[providers.a]
-protocol = "openai"
-base_url = "http://{provider}/a/v1"
-region   = "here"
-[providers.b]
-protocol = "openai"
-base_url = "http://{provider}/b/v1"
-region   = "there"
-max_tokens_name = "max_completion_tokens"
-on_abandon = "{on_abandon}"
-[providers.c]
-protocol = "anthropic"
-base_url = "http://{provider}/a/v1"
-region   = "here"
-[providers.d]
-protocol = "anthropic"
-base_url = "http://{provider}/b/v1"
-region   = "there"
-on_abandon = "{on_abandon}"
-[models.small]
+{providers}[models.small]
 price       = {small}
 context     = 8192
 max_output  = {CEILING}
@@ -277,6 +259,32 @@ credit = "only"
         }
         text
     }
+}
+
+/// Two providers, each by a name for each of the two protocols that it speaks.
+fn providers(provider: SocketAddr, on_abandon: &str) -> String {
+    format!(
+        r#"[providers.a]
+protocol = "openai"
+base_url = "http://{provider}/a/v1"
+region   = "here"
+[providers.b]
+protocol = "openai"
+base_url = "http://{provider}/b/v1"
+region   = "there"
+max_tokens_name = "max_completion_tokens"
+on_abandon = "{on_abandon}"
+[providers.c]
+protocol = "anthropic"
+base_url = "http://{provider}/a/v1"
+region   = "here"
+[providers.d]
+protocol = "anthropic"
+base_url = "http://{provider}/b/v1"
+region   = "there"
+on_abandon = "{on_abandon}"
+"#
+    )
 }
 
 /// How a line of a key begins that is disabled.

@@ -52,8 +52,8 @@ class Dialect:
 
 class Chat(Dialect):
     def whole(self, usage):
-        message = {"role": "assistant", "content": "Hi"}
-        return {"model": self.model, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+        choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+        return {"model": self.model, "choices": [choice], "usage": usage}
 
     def events(self, usage):
         choice = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}
@@ -64,7 +64,8 @@ class Responses(Dialect):
     def whole(self, usage):
         content = [{"type": "output_text", "text": "Hi", "annotations": []}]
         output = [{"type": "message", "id": "msg_1", "role": "assistant", "content": content}]
-        return {"id": "resp_1", "object": "response", "model": self.model, "status": "completed", "output": output, "usage": usage}
+        head = {"id": "resp_1", "object": "response", "model": self.model, "status": "completed"}
+        return {**head, "output": output, "usage": usage}
 
     def events(self, usage):
         begun = {"id": "resp_1", "status": "in_progress", "output": []}
@@ -195,12 +196,17 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def theirs(dialect, usage):
+    """What they make of a whole answer."""
+    return extract_usage(dialect.whole(usage), provider_id=dialect.provider, api_flavor=dialect.flavor)
+
+
 def price_of(model):
     """The price of a model of theirs as we write it."""
     now = model.get_prices(datetime.now(UTC))
     parts, above = {}, {}
-    for theirs, ours in PRICES.items():
-        price = getattr(now, theirs, None)
+    for name, ours in PRICES.items():
+        price = getattr(now, name, None)
         if isinstance(price, TieredPrices):
             for tier in price.tiers:
                 above.setdefault(tier.start, {})[ours] = tier.price
@@ -229,7 +235,8 @@ def gateway(provider):
     """The gateway's address, and the lines of its access log."""
     parts = ['[[keys]]\nname = "app"\npolicy = "all"\nsecret = "env:SDK_KEY"\n[policies.all]\nmodels = ["*"]\n']
     for dialect in [CHAT, MESSAGES]:
-        model = extract_usage(dialect.whole({}) | dict(usage=ROWS[0][1] if dialect is CHAT else ROWS[6][1]), provider_id=dialect.provider, api_flavor=dialect.flavor).model
+        some = next(usage for of, usage in ROWS if of is dialect)
+        model = theirs(dialect, some).model
         parts.append(
             f'[providers.{dialect.provider}]\nprotocol = "{dialect.protocol}"\nbase_url = "{provider.url}"\n'
             f'[models."{dialect.model}"]\nendpoints = {json.dumps(dialect.endpoints)}\nprice = {price_of(model)}\n'
@@ -285,11 +292,11 @@ def test_as_they_count(gateway, provider, row, streamed):
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
         answer.read()
         line = logged(lines, answer.headers["x-request-id"])
-    theirs = extract_usage(dialect.whole(usage), provider_id=dialect.provider, api_flavor=dialect.flavor)
-    counted = theirs.usage
+    expected = theirs(dialect, usage)
+    counted = expected.usage
     assert isinstance(counted, Usage)
     assert line["input_tokens"] == counted.input_tokens
     assert line["cached_input_tokens"] == (counted.cache_read_tokens or 0)
     assert line["output_tokens"] == counted.output_tokens
     assert line["estimated"] is False
-    assert Decimal(line["cost_usd"]) == theirs.calc_price().total_price
+    assert Decimal(line["cost_usd"]) == expected.calc_price().total_price

@@ -606,7 +606,7 @@ impl RoutePlan {
         let until = throttled.map(|(_, attempt)| attempt.asked_until.unwrap_or(now + THROTTLED_PAUSE)).min();
         let first = self.first_tried().or(self.tried.first());
         let of_first_model = self.tried.iter().filter(|t| self.on_first_model(t.model_index));
-        let failure = of_first_model.filter_map(|t| t.failure).filter(|f| *f != Failure::NoEndpoint).next_back();
+        let failure = of_first_model.filter_map(|t| t.failure).rfind(|f| *f != Failure::NoEndpoint);
         match (failure.or(first.and_then(|t| t.failure)), until) {
             (Some(Failure::Rejected | Failure::ContextTooLong), _) => GiveUpReason::Rejected,
             (Some(_), Some(until)) => GiveUpReason::Throttled { until: until.max(now) },

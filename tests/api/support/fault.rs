@@ -3,7 +3,9 @@
 //! A fault is either a script, played instead of any other, or something that happens at the port.
 
 use super::{
-    openai::{as_openai, error},
+    dialect::TestDialect,
+    journal::Request,
+    openai::as_openai,
     script::{Ending, Script},
 };
 
@@ -92,7 +94,7 @@ impl Fault {
             Fault::Status404 => refusal(404, "invalid_request_error", Some("model_not_found")),
             Fault::GarbageBody => ok("<html><body>Please log in</body></html>"),
             Fault::GarbageWire => Script::wire("SSH-2.0-OpenSSH_9.9\r\n").end(Ending::Fin),
-            Fault::ErrorInside200 => ok(&error("The engine is overloaded", "server_error", None).to_string()),
+            Fault::ErrorInside200 => error_inside(),
             Fault::SilentBeforeHeaders => Script::wire("").end(Ending::Stall),
             Fault::SilentAfterHeaders => ok("{}").cut_after_frame(0, Ending::Stall),
             Fault::FinBeforeFirstToken => before_first_token(Ending::Fin),
@@ -101,10 +103,12 @@ impl Fault {
     }
 }
 
-/// A refusal with OpenAI's error object.
-fn refusal(status: u16, kind: &str, code: Option<&str>) -> Script {
-    let body = error("Refused by the script", kind, code);
-    as_openai(Script::status(status)).json(&body)
+/// A refusal with the error object of the dialect.
+fn refusal(status: u16, kind: &'static str, code: Option<&'static str>) -> Script {
+    Script::by(move |request| {
+        let body = TestDialect::of(&request.path).error(status, "Refused by the script", kind, code);
+        as_openai(Script::status(status)).json(&body)
+    })
 }
 
 /// A 200 with `content` in place of the answer, in the form that was asked for.
@@ -117,9 +121,23 @@ fn ok(content: &str) -> Script {
     })
 }
 
+/// A 200 whose object, or first event, is an error of the dialect.
+fn error_inside() -> Script {
+    Script::by(|request: &Request| {
+        let dialect = TestDialect::of(&request.path);
+        let message = "The engine is overloaded";
+        let error = if request.streams() {
+            dialect.error_event(message)
+        } else {
+            dialect.error(500, message, "server_error", None)
+        };
+        ok(&error.to_string())
+    })
+}
+
 fn before_first_token(ending: Ending) -> Script {
-    Script::by(move |request| match request.streams() {
-        true => super::chat_stream("Hello", 1).cut_after_frame(1, ending),
-        false => super::chat_whole("Hello").cut_at_body_byte(40, ending),
+    Script::by(move |request: &Request| {
+        let answer = TestDialect::of(&request.path).answer("Hello");
+        if request.streams() { answer.cut_after_frame(1, ending) } else { answer.cut_at_body_byte(40, ending) }
     })
 }

@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use super::{
-    answers::{ChatAnswer, chat},
     black_hole::{BlackHole, bound, listener},
     connection::{Connection, Incoming, Link},
+    dialect::hello,
     fault::Fault,
     http1,
     journal::{Exchange, ExchangeOutcome, Journal, Request},
@@ -44,7 +44,7 @@ pub struct ScriptedProvider {
 }
 
 impl ScriptedProvider {
-    /// A provider on a port of the system's choice that answers every chat with "Hello".
+    /// A provider on a port of the system's choice that answers "Hello", in the dialect it is asked in.
     pub async fn start(name: &str) -> Self {
         let reserved = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
         let addr = reserved.local_addr().expect("a bound socket has an address");
@@ -225,7 +225,7 @@ impl ProviderState {
         Self {
             name: name.to_owned(),
             inner: Mutex::new(StateInner {
-                default_script: chat(ChatAnswer::default()),
+                default_script: hello(),
                 one_shot_scripts: VecDeque::new(),
                 fault_script: None,
                 requests: 0,
