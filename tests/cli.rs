@@ -10,6 +10,8 @@ mod addresses;
 mod masks;
 #[path = "cli/providers.rs"]
 mod providers;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -110,7 +110,7 @@ fn raise_open_files() {
 async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>) -> Result<(), StartError> {
     let passed = passed.map_err(StartError::unavailable)?;
     let found = FoundConfig::find(args)?;
-    let logger = Arc::new(LogWriter::start(&found.snapshot.telemetry.log)?);
+    let logger = Arc::new(LogWriter::start(&found.snapshot.telemetry.log, || Clock.unix_ms())?);
     let clock = Clock;
     let asked_at = take_over::socket_path(args.take_over_socket.as_deref(), &found.snapshot);
     let mut predecessor = if args.take_over { find_predecessor(asked_at.clone(), clock).await? } else { None };

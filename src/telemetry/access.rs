@@ -1,4 +1,5 @@
-//! The access log: one JSON object per request, on one line.
+//! The access log: one JSON object per request, on one line; for a reader at a terminal, one line of
+//! [`TerminalWriter`].
 //!
 //! A line holds what its receipt holds: names and numbers, never a secret, a prompt or an answer.
 //! The request's thread formats it, another one writes it. When the reader stalls, lines are dropped
@@ -9,6 +10,7 @@
 
 use super::line_writer::{LineWriterGuard, LineWriterHandle};
 use super::rfc3339::Rfc3339Text;
+use super::terminal_line::TerminalWriter;
 use crate::domain::call::Endpoint;
 use crate::domain::limit::LimitKind;
 use crate::domain::money::NanoUsd;
@@ -30,6 +32,8 @@ const MOST_OUT_OF_ORDER_S: i64 = 60;
 #[derive(Debug)]
 pub struct AccessLog {
     lines: Option<LineWriterHandle>,
+    /// How a line is written for a terminal; `None` for JSON.
+    terminal: Option<TerminalWriter>,
     strangers: Mutex<StrangerSample>,
     /// Writes the last lines when it is dropped; `None` where the logs own the thread.
     _guard: Option<LineWriterGuard>,
@@ -38,18 +42,18 @@ pub struct AccessLog {
 impl AccessLog {
     /// No lines.
     pub fn off() -> Self {
-        Self { lines: None, strangers: Mutex::default(), _guard: None }
+        Self { lines: None, terminal: None, strangers: Mutex::default(), _guard: None }
     }
 
     /// Lines to `writer`, written by a thread that ends when this is dropped.
     pub fn to_writer(writer: Box<dyn Write + Send>) -> Self {
         let (lines, guard) = LineWriterHandle::to(writer);
-        Self { lines: Some(lines), strangers: Mutex::default(), _guard: Some(guard) }
+        Self { lines: Some(lines), terminal: None, strangers: Mutex::default(), _guard: Some(guard) }
     }
 
     /// Lines between those of the logs: [`LogWriter::access`](super::log::LogWriter::access).
-    pub(super) fn to_sender(lines: LineWriterHandle) -> Self {
-        Self { lines: Some(lines), strangers: Mutex::default(), _guard: None }
+    pub(super) fn to_sender(lines: LineWriterHandle, terminal: Option<TerminalWriter>) -> Self {
+        Self { lines: Some(lines), terminal, strangers: Mutex::default(), _guard: None }
     }
 
     /// Writes the line of `receipt`; without a valid key, only if few such requests had one in the same second.
@@ -63,7 +67,10 @@ impl AccessLog {
             },
         };
         let mut line = Vec::with_capacity(USUAL_LINE);
-        put_line(&mut line, receipt, left_out);
+        match self.terminal {
+            Some(terminal) => terminal.put(&mut line, receipt, left_out),
+            None => put_line(&mut line, receipt, left_out),
+        }
         lines.push(&line);
     }
 
@@ -114,9 +121,10 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt, left_out: u64) {
     let served = receipt.served.as_ref();
     let usage = receipt.usage;
     let mut fields = JsonObjectWriter::open(line);
-    // When the request was received, in UTC.
-    fields.ascii(field!("time"), |out| Rfc3339Text(receipt.received_unix_ms).put(out));
-    // The logs have the same field: it distinguishes their lines from these.
+    // When the request was received, in UTC. The logs have the same three fields; the third distinguishes their lines
+    // from these.
+    fields.ascii(field!("timestamp"), |out| Rfc3339Text(receipt.received_unix_ms).put(out));
+    fields.label(field!("level"), "INFO");
     fields.label(field!("target"), "access");
     fields.ascii(field!("request_id"), |out| out.extend_from_slice(&receipt.id.text()));
     fields.some_text(field!("key"), receipt.key.as_deref());
@@ -346,6 +354,25 @@ mod tests {
     #[test]
     fn every_outcome_has_its_line() {
         insta::assert_snapshot!(written(&samples::receipts()));
+    }
+
+    #[test]
+    fn every_field_is_documented() {
+        let page = include_str!("../../docs/operations.md");
+        let (_, section) = page.split_once("### Logs").expect("the page has a section on them");
+        let mut receipts = samples::receipts();
+        for attempt in receipts.iter_mut().flat_map(|receipt| &mut receipt.attempts) {
+            attempt.provider_request_id = Some("x".into());
+        }
+        let text = written(&receipts);
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("one JSON object"));
+        let undocumented = lines.flat_map(|line| {
+            let inner = ["attempt_list", "passed_over"].map(|list| line[list][0].as_object().cloned());
+            let own = line.as_object().cloned();
+            inner.into_iter().chain([own]).flatten().flat_map(|object| object.into_iter().map(|(name, _)| name))
+        });
+        let undocumented: Vec<_> = undocumented.filter(|name| !section.contains(&format!("`{name}`"))).collect();
+        assert_eq!(undocumented, Vec::<String>::new());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The logs: JSON to stderr, or plain lines when stderr is a terminal.
+//! The logs: JSON to stderr, or lines for people when stderr is a terminal.
 //!
 //! One thread writes these lines and those of the access log, so their order is kept. A reader that
 //! stalls delays no request: lines are dropped and counted instead. So are they where the logs are a file, before they
@@ -8,9 +8,13 @@
 
 use super::access::AccessLog;
 use super::line_writer::{LineWriterGuard, LineWriterHandle};
+use super::terminal_line::{ClockText, TerminalWriter};
+use anstream::{AutoStream, ColorChoice};
 use rustix::fs::FileType;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -26,6 +30,8 @@ const SPARED_PART: u64 = 4;
 pub struct LogWriter {
     filter: Handle<EnvFilter, Registry>,
     lines: LineWriterHandle,
+    /// How lines are written for a terminal; `None` where stderr is none.
+    terminal: Option<TerminalWriter>,
     _guard: LineWriterGuard,
 }
 
@@ -46,29 +52,35 @@ pub enum LogError {
 }
 
 impl LogWriter {
-    /// Starts the process's logs at `level`: `info`, `debug`, `warn,tierway::relay=debug`, …
+    /// Starts the process's logs at `level`: `info`, `debug`, `warn,tierway::relay=debug`, … `unix_ms` tells the
+    /// time of lines in a terminal.
     ///
     /// # Errors
     /// [`LogError`]; nothing was started then.
-    pub fn start(level: &str) -> Result<Self, LogError> {
+    pub fn start(level: &str, unix_ms: fn() -> i64) -> Result<Self, LogError> {
         let (filter, handle) = reload::Layer::new(parse(level)?);
         let (lines, guard) = LineWriterHandle::to(SparingWriter(io::stderr()));
         let writer = lines.clone();
+        let terminal = io::stderr().is_terminal().then(|| TerminalWriter {
+            // Also where NO_COLOR or CLICOLOR says so.
+            colours: AutoStream::choice(&io::stderr()) != ColorChoice::Never,
+        });
         let layer = fmt::layer().with_writer(move || writer.clone());
-        let layer = if io::stderr().is_terminal() {
-            layer.compact().boxed()
-        } else {
-            layer.json().flatten_event(true).with_span_list(false).boxed()
+        let layer = match terminal {
+            Some(TerminalWriter { colours }) => {
+                layer.compact().with_timer(TimeOfDay(unix_ms)).with_target(false).with_ansi(colours).boxed()
+            }
+            None => layer.json().flatten_event(true).with_span_list(false).boxed(),
         };
         tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|_| LogError::Twice)?;
         // The usual hook writes to stderr itself: where nobody reads that, whatever panicked would wait for ever.
         std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-        Ok(Self { filter: handle, lines, _guard: guard })
+        Ok(Self { filter: handle, lines, terminal, _guard: guard })
     }
 
     /// An access log whose lines go to the same stream.
     pub fn access(&self) -> AccessLog {
-        AccessLog::to_sender(self.lines.clone())
+        AccessLog::to_sender(self.lines.clone(), self.terminal)
     }
 
     /// Logs at `level` from now on.
@@ -80,6 +92,15 @@ impl LogWriter {
         // It fails only when the subscriber was dropped; that one lives as long as the process.
         let _ = self.filter.reload(filter);
         Ok(())
+    }
+}
+
+/// The time of a line in a terminal, as those of the access log have it: from a clock in Unix milliseconds.
+struct TimeOfDay(fn() -> i64);
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        write!(out, "{}", ClockText((self.0)()))
     }
 }
 

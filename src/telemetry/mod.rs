@@ -15,6 +15,7 @@ mod registry;
 pub mod rfc3339;
 #[cfg(test)]
 mod samples;
+mod terminal_line;
 
 use crate::domain::receipt::Receipt;
 use access::AccessLog;
