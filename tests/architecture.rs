@@ -40,7 +40,22 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("relay", &["domain", "clock", "random", "config", "store", "upstream", "telemetry"]),
     ("admin", &["domain", "clock", "config", "store", "telemetry"]),
     ("http", &["domain", "clock", "random", "config", "protocol", "relay", "admin", "telemetry"]),
-    ("cli", &["domain", "clock", "random", "config", "telemetry", "store", "upstream", "relay", "admin", "http"]),
+    (
+        "cli",
+        &[
+            "domain",
+            "clock",
+            "random",
+            "config",
+            "telemetry",
+            "store",
+            "protocol",
+            "upstream",
+            "relay",
+            "admin",
+            "http",
+        ],
+    ),
 ];
 
 #[test]

@@ -6,6 +6,8 @@
 
 #[path = "cli/addresses.rs"]
 mod addresses;
+#[path = "cli/ask.rs"]
+mod ask;
 #[path = "cli/masks.rs"]
 mod masks;
 #[path = "cli/providers.rs"]

@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`serve`].
 
+mod ask;
 mod audit;
 mod backup;
 mod banner;
@@ -21,6 +22,7 @@ mod demo_store;
 pub mod environment;
 mod explain;
 mod former_place;
+mod gateway_client;
 mod healthcheck;
 mod init;
 mod keys;
@@ -81,6 +83,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show what a running gateway sends where, and what it does not: whose fault, since when, tried again when
     Status(status::StatusArgs),
+    /// Ask a model through a running gateway, and show the answer as it comes
+    Ask(ask::AskArgs),
     /// Make, list, rotate and take away keys, beside a running gateway or without one
     Keys {
         #[command(subcommand)]
@@ -186,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args).map_err(Into::into),
         Command::Explain(args) => explain::explain(&args),
         Command::Status(args) => status::status(&args),
+        Command::Ask(args) => ask::ask(&args),
         Command::Keys { command } => keys::keys(&command),
         Command::Teams { command } => teams::teams(&command),
         Command::Credits { command } => credits::credits(&command),

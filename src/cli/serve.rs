@@ -144,8 +144,8 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     let public = listeners.public.shared_by(threads.workers().runtimes())?;
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
     let banner = {
-        let metrics = snapshot.telemetry.metrics;
-        banner(scheme, &address, &loaded.generated, metrics, &loaded.example_model())
+        let model = snapshot.table.example_model().map_or("", |model| model);
+        banner(scheme, &address, &loaded.generated, snapshot.telemetry.metrics, model)
     };
     let watcher = ConfigWatcher::new(&loaded.source, loaded.environment, loaded.extra_keys, snapshot.clone());
     let (hangups, stops) = (signal(SignalKind::hangup())?, StopEvents::new()?);
@@ -492,13 +492,6 @@ impl LoadedConfig {
             extra_keys,
             generated: GeneratedSecrets { key, admin_token: made },
         })
-    }
-
-    /// The model of the examples: the first alias, or else the first model.
-    fn example_model(&self) -> String {
-        let table = &self.snapshot.table;
-        let alias = table.aliases.first().map(|alias| &alias.name);
-        alias.or(table.models.first().map(|model| &model.name)).map_or_else(String::new, ToString::to_string)
     }
 }
 

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::Output;
 
-/// A provider that answers every request of a connection with what `answer` makes of its first line and credential.
-/// It ends with the test's process.
-fn provider(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static) -> String {
+/// A provider that answers every request of a connection with what `answer` makes of its first line and credential: JSON,
+/// or a stream. It ends with the test's process.
+pub(super) fn provider(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let url = format!("http://{}/v1", listener.local_addr().expect("it is bound"));
     std::thread::spawn(move || {
@@ -26,9 +26,10 @@ fn provider(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static) -> St
             }
             let _ = reader.read_exact(&mut vec![0; length]);
             let (status, body) = answer(first.trim(), &credential);
+            let kind = if body.starts_with("data: ") { "text/event-stream" } else { "application/json" };
             let _ = write!(
                 reader.get_mut(),
-                "HTTP/1.1 {status} It\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
+                "HTTP/1.1 {status} It\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
                  {body}",
                 body.len()
             );

@@ -5,9 +5,9 @@
 //!
 //! Start reading at [`status`]; how the answer is shown is in `text.rs`.
 
-mod client;
 mod text;
 
+use super::gateway_client::{GatewayClient, GatewayClientError, GatewayUrl};
 use super::store::CommandError;
 use super::{ConfigArgs, EXIT_USAGE, find_config, printable};
 use crate::admin::parse_duration_ms;
@@ -15,7 +15,6 @@ use crate::clock::Clock;
 use crate::config::{ProcessEnvironment, Snapshot, load};
 use crate::domain::secret::Secret;
 use clap::Args;
-use client::{GatewayClient, GatewayClientError, GatewayUrl};
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;

@@ -56,6 +56,11 @@ impl RoutingTable {
         tiers.map(|tier| (tier, models(tier))).filter(|(_, models)| *models > most).collect()
     }
 
+    /// A name that a client may ask for, for examples: the first alias, or else the first model.
+    pub fn example_model(&self) -> Option<&Arc<str>> {
+        self.aliases.first().map(|alias| &alias.name).or(self.models.first().map(|model| &model.name))
+    }
+
     /// The model numbered `id`.
     pub fn model(&self, id: ModelId) -> &Model {
         &self.models[id.index()]

@@ -1,17 +1,19 @@
-//! Asks the operators' address of a running gateway: one `GET` on a connection of its own.
+//! Asks a running gateway: one request on a connection of its own.
 //!
-//! It sends a token, so over TLS it talks to two kinds of certificates only: the one that the configuration names, and
+//! It sends a token or a key, so over TLS it talks to two kinds of certificates only: the one that the configuration names, and
 //! those that the system trusts. It must never follow a redirect, and never print the token.
 //!
-//! Start reading at [`GatewayClient::request`].
+//! Start reading at [`GatewayClient::request`] for an answer as a whole, and at [`GatewayClient::send`] for one as it comes.
 
 use crate::clock::Clock;
 use crate::config::{ListenAddress, ListenAddressError};
 use crate::domain::secret::Secret;
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
@@ -38,7 +40,7 @@ const ANSWER_MOST: usize = 64 << 20;
 pub(super) struct GatewayClient {
     /// Where it is.
     pub(super) url: GatewayUrl,
-    /// The token of an operator.
+    /// The token of an operator, or a key.
     pub(super) token: Secret,
     /// The certificate of the configuration, for an address that serves TLS.
     pub(super) known: Option<CertificateDer<'static>>,
@@ -103,6 +105,9 @@ pub(super) enum GatewayClientError {
 
 impl GatewayClient {
     /// The body of the answer to `method` at `path`.
+    ///
+    /// # Errors
+    /// [`GatewayClientError`]; any other status than 200 is one.
     pub(super) async fn request(&self, method: Method, path: &str) -> Result<Bytes, GatewayClientError> {
         tokio::select! {
             answer = self.ask(method, path) => answer,
@@ -111,33 +116,7 @@ impl GatewayClient {
     }
 
     async fn ask(&self, method: Method, path: &str) -> Result<Bytes, GatewayClientError> {
-        let GatewayUrl { url, socket } = &self.url;
-        let is_tls = url.scheme_str() == Some("https");
-        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-        let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let stream = match socket {
-            Some(path) => Either::Left(UnixStream::connect(path).await.map_err(unreachable)?),
-            None => Either::Right(TcpStream::connect((host, port)).await.map_err(unreachable)?),
-        };
-        if !is_tls {
-            return self.exchange(stream, method, path).await;
-        }
-        let config = KnownOrTrusted::config(self.known.clone())?;
-        let name = ServerName::try_from(host.to_owned()).map_err(unreachable)?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(unreachable)?;
-        self.exchange(stream, method, path).await
-    }
-
-    async fn exchange(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        method: Method,
-        path: &str,
-    ) -> Result<Bytes, GatewayClientError> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
-        // It ends with the answer, or with this command.
-        tokio::spawn(async { drop(connection.await) });
-        let answer = sender.send_request(self.head(method, path)?).await.map_err(unreachable)?;
+        let answer = self.send(method, path, None).await?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED => return Err(GatewayClientError::Token),
@@ -147,15 +126,63 @@ impl GatewayClient {
         body.map(|body| body.to_bytes()).map_err(|error| GatewayClientError::Unreachable(error.to_string()))
     }
 
-    fn head(&self, method: Method, path: &str) -> Result<Request<Empty<Bytes>>, GatewayClientError> {
+    /// The answer to `method` at `path` with the JSON `body`, if any: its head, and its body as it comes. Nothing limits
+    /// how long it may take.
+    ///
+    /// # Errors
+    /// [`GatewayClientError::Unreachable`].
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Response<Incoming>, GatewayClientError> {
+        let GatewayUrl { url, socket } = &self.url;
+        let is_tls = url.scheme_str() == Some("https");
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let stream = match socket {
+            Some(path) => Either::Left(UnixStream::connect(path).await.map_err(unreachable)?),
+            None => Either::Right(TcpStream::connect((host, port)).await.map_err(unreachable)?),
+        };
+        let request = self.write(method, path, body)?;
+        if !is_tls {
+            return exchange(stream, request).await;
+        }
+        let config = KnownOrTrusted::config(self.known.clone())?;
+        let name = ServerName::try_from(host.to_owned()).map_err(unreachable)?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(unreachable)?;
+        exchange(stream, request).await
+    }
+
+    fn write(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Request<Full<Bytes>>, GatewayClientError> {
         let mut token = HeaderValue::try_from(format!("Bearer {}", self.token.expose())).map_err(unreachable)?;
         token.set_sensitive(true);
         let url = &self.url.url;
         let authority = url.authority().map_or("", |authority| authority.as_str());
         let path = format!("{}{path}", url.path().trim_end_matches('/'));
-        let request = Request::builder().method(method).uri(path).header(HOST, authority).header(AUTHORIZATION, token);
-        request.body(Empty::new()).map_err(unreachable)
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, authority).header(AUTHORIZATION, token);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::new(body.unwrap_or_default())).map_err(unreachable)
     }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, GatewayClientError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
+    // It ends with the answer, or with this command.
+    tokio::spawn(async { drop(connection.await) });
+    sender.send_request(request).await.map_err(unreachable)
 }
 
 /// With its causes: hyper and rustls name the real one last.
