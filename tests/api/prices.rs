@@ -156,6 +156,7 @@ async fn a_catalogues_price_is_listed_and_its_age_is_a_metric() {
         metrics.lines().find_map(|line| line.strip_prefix("tierway_price_age_days "))?.parse().ok()
     };
     let expected = gateway.app.relay.active_config().snapshot.catalogue.age_days(tierway::clock::Clock.unix_ms());
+    gateway.app.relay.publish_states();
     assert_eq!(days(&gateway.telemetry.metrics.render()), Some(expected));
 }
 
