@@ -291,6 +291,7 @@ async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
         fields: ForwardedFields::default(),
         ceiling: None,
         timeouts,
+        fault: None,
         draw: RandomValue(7),
         allowance: &InFlightAllowance::default(),
     };

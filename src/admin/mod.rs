@@ -8,6 +8,7 @@
 
 mod audit;
 mod credits;
+mod faults;
 mod keys;
 mod report_time;
 mod teams;
@@ -16,6 +17,7 @@ pub mod views;
 
 pub use audit::changed_fields;
 pub use credits::NewGrant;
+pub use faults::check_enabled as check_fault_api;
 pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, MOST_SECRETS, NewKey};
 pub use report_time::{ReportTime, parse_duration_ms, parse_expiry};
 pub use teams::{TeamEdit, TeamView};
@@ -128,6 +130,8 @@ pub enum RecordKind {
     Request,
     /// A deployment.
     Deployment,
+    /// An injected fault.
+    Fault,
 }
 
 impl fmt::Display for RecordKind {
@@ -137,6 +141,7 @@ impl fmt::Display for RecordKind {
             Self::Team => "team",
             Self::Request => "request",
             Self::Deployment => "deployment",
+            Self::Fault => "fault",
         })
     }
 }
@@ -197,6 +202,9 @@ pub enum AdminError {
         /// What is wrong with it and what to do, to follow the field's name.
         message: String,
     },
+    /// Faults may not be injected here.
+    #[error("the fault API is off; in staging, [drill] enabled = true opens it")]
+    FaultsDisabled,
     /// This gateway keeps no ledger.
     #[error("this gateway keeps no ledger; a [store] url such as \"sqlite:tierway.db\" keeps one")]
     NoLedger,

@@ -86,6 +86,8 @@ pub struct Snapshot {
     pub teams: BTreeMap<Arc<str>, Option<BudgetSpec>>,
     /// The file's keys and the generated ones, by the hash of their secrets.
     pub keys: HashMap<KeyHash, Arc<KeyRecord>>,
+    /// Whether operators may inject faults.
+    pub fault_api: bool,
     /// What the price catalogue gave where the file says nothing.
     pub catalogue: CatalogueUse,
     /// Every setting, its value and where that came from.
@@ -158,6 +160,7 @@ pub fn load(
         policies: compiled.policies,
         teams: compiled.teams,
         keys: compiled.keys,
+        fault_api: compiled.fault_api,
         catalogue: compiled.catalogue,
         effective: EffectiveConfig::new(source.name(), findings.entries),
         unenforced: findings.unenforced,

@@ -14,6 +14,7 @@ pub mod budget;
 pub mod call;
 pub mod estimate;
 pub mod failure;
+pub mod fault;
 pub mod funding;
 pub mod glob;
 pub mod hold;

@@ -176,6 +176,7 @@ impl Dispatch<'_> {
         let table = &self.active.snapshot.table;
         let target = table.deployment(deployment);
         let model = table.model(target.model);
+        let draw = self.context.rng.draw();
         let request = UpstreamRequest {
             provider: target.provider,
             credential,
@@ -191,7 +192,8 @@ impl Dispatch<'_> {
                 idle: table.settings.idle,
                 deadline: self.deadline,
             },
-            draw: self.context.rng.draw(),
+            fault: self.context.faults.drawn(&target.name, table.region(target.region), draw),
+            draw,
             allowance: self.allowance,
         };
         self.active.upstreams.send(request, &signs).await

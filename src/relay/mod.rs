@@ -13,6 +13,7 @@ mod dispatch;
 mod early_head;
 pub mod error;
 mod estimator;
+mod fault_registry;
 mod faults;
 mod guard;
 pub mod health;
@@ -29,6 +30,7 @@ mod state;
 pub use active_config::{ActivateError, ActiveConfig, ForwardedNames, ListedModel, provider_setup};
 pub use deliver::ReplyBody;
 pub use error::{ServeError, StreamFailure};
+pub use fault_registry::FaultRegistry;
 pub use operate::RelayParts;
 pub use request::{CallReader, ErrorReply, RawRequest, RequestOptions, RequestTarget, ResponseMetadata, SuccessReply};
 
@@ -99,6 +101,7 @@ pub(crate) struct RelayContext {
     in_flight_bytes: Arc<InFlightBytes>,
     key_in_flight_bytes: Mutex<HashMap<KeyId, Arc<InFlightBytes>>>,
     telemetry: Arc<Telemetry>,
+    faults: FaultRegistry,
     /// Ends what is read to its end without a client, when the gateway stops.
     stop: StopEvent,
 }

@@ -7,7 +7,7 @@
 use super::active_config::{ActivateError, ActiveConfig, ListedModel, ResolvedKey};
 use super::health::{HealthRegistry, StatusClock};
 use super::read_on::StopEvent;
-use super::{Relay, RelayContext, hash_of, identify};
+use super::{FaultRegistry, Relay, RelayContext, hash_of, identify};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::budget::{AccountStatus, CREDIT};
@@ -77,6 +77,7 @@ impl Relay {
             in_flight_bytes,
             key_in_flight_bytes,
             telemetry,
+            faults: FaultRegistry::new(clock),
             stop: StopEvent::default(),
         };
         let active = ActiveConfig::new(snapshot, &health, &context, None)?;
@@ -115,6 +116,9 @@ impl Relay {
         let now = context.clock.now();
         let active = ActiveConfig::new(snapshot, &self.health, context, Some((previous, now)))?;
         publish(&context.telemetry, &active, now);
+        if !active.snapshot.fault_api {
+            context.faults.end_all();
+        }
         self.active.store(Arc::new(active));
         Ok(())
     }
@@ -133,6 +137,7 @@ impl Relay {
         self.context.telemetry.metrics.budget_pauses(&active.deployments.pauses(now));
         self.context.telemetry.metrics.budgets(&self.budgets());
         let now_unix_ms = self.context.clock.unix_ms();
+        self.context.telemetry.metrics.faults_active(self.context.faults.active().len());
         self.context.telemetry.metrics.price_age(active.snapshot.catalogue.age_days(now_unix_ms));
     }
 
@@ -140,6 +145,11 @@ impl Relay {
     pub fn deployment_statuses(&self) -> (i64, Vec<DeploymentStatus>) {
         let clock = StatusClock { now: self.context.clock.now(), unix_ms: self.context.clock.unix_ms() };
         (clock.unix_ms, self.active.load().deployment_statuses(clock))
+    }
+
+    /// The faults that are injected into attempts.
+    pub fn faults(&self) -> &FaultRegistry {
+        &self.context.faults
     }
 
     /// Lets requests with a budget or credit go to the deployment of this name again; `false` where there is none of it.

@@ -114,6 +114,8 @@ const TLS_FAILURES: MetricSpec<0> = spec(
     "TLS handshakes that failed: clients that do not trust the certificate, or speak another protocol.",
     [],
 );
+const FAULTS_ACTIVE: MetricSpec<0> =
+    spec("tierway_faults_active", "Faults that operators injected into attempts and that are in force.", []);
 const BUDGET_LIMIT: MetricSpec<3> = spec(
     "tierway_budget_limit_nanousd",
     "The limit of a budget in each window, in billionths of a US dollar.",
@@ -208,6 +210,7 @@ pub struct Metrics {
     config_last_reload: IntGauge,
     config_last_success: IntGauge,
     price_age: IntGauge,
+    faults_active: IntGauge,
     tls_expires: IntGauge,
     tls_failures: IntCounter,
     budget_limit: LabelledMetric<IntGauge, 3>,
@@ -260,6 +263,7 @@ impl Metrics {
             config_last_reload: registry.gauge(CONFIG_LAST_RELOAD)?,
             config_last_success: registry.gauge(CONFIG_LAST_SUCCESS)?,
             price_age: registry.gauge(PRICE_AGE)?,
+            faults_active: registry.gauge(FAULTS_ACTIVE)?,
             tls_expires: registry.gauge(TLS_EXPIRES)?,
             tls_failures: registry.counter(TLS_FAILURES)?,
             budget_limit: registry.gauges(BUDGET_LIMIT)?,
@@ -295,6 +299,11 @@ impl Metrics {
     /// Sets the age of the price catalogue in use, in whole days.
     pub fn price_age(&self, days: u64) {
         self.price_age.set(i64::try_from(days).unwrap_or(i64::MAX));
+    }
+
+    /// Sets how many injected faults are in force.
+    pub fn faults_active(&self, count: usize) {
+        self.faults_active.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Adds the ledger's metrics: operations waiting, receipts dropped, and whether it can be written.
@@ -631,8 +640,13 @@ mod tests {
                         "tierway_config_last_reload_successful",
                         "tierway_ledger_healthy",
                     ];
-                    let others =
-                        ["tierway_in_flight", "tierway_build_info", "tierway_ledger_waiting", "tierway_price_age_days"];
+                    let others = [
+                        "tierway_in_flight",
+                        "tierway_build_info",
+                        "tierway_ledger_waiting",
+                        "tierway_price_age_days",
+                        "tierway_faults_active",
+                    ];
                     states.contains(&name) || others.contains(&name)
                 }
                 _ => false,

@@ -19,6 +19,7 @@ mod endpoint_reply;
 mod error_reply;
 mod fold;
 mod held;
+mod injected;
 pub mod meter;
 mod models_reply;
 mod open;
@@ -190,6 +191,7 @@ mod tests {
             fields: ForwardedFields::default(),
             ceiling: None,
             timeouts: timeouts(),
+            fault: None,
             draw: RandomValue(0),
             allowance: &InFlightAllowance::default(),
         };

@@ -7,7 +7,8 @@
 //! Start reading in [`open`].
 
 use super::providers::{OwnMembers, UpstreamProvider, UpstreamReply};
-use super::{AttemptError, UpstreamRequest, error_reply};
+// circle: injected.rs: a fault takes the place of what is asked, and some ask in spite of it.
+use super::{AttemptError, UpstreamRequest, error_reply, injected};
 use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::protocol::Grammar;
@@ -17,6 +18,20 @@ use crate::protocol::Grammar;
 /// # Errors
 /// [`AttemptError`]: no head came, or one without success.
 pub(super) async fn open(
+    provider: &UpstreamProvider,
+    request: &UpstreamRequest<'_>,
+    clock: Clock,
+    heard: &mut (dyn FnMut() + Send),
+) -> Result<UpstreamReply, AttemptError> {
+    match request.fault {
+        None => ask(provider, request, clock, heard).await,
+        // Boxed: it is rare, and would make every attempt larger.
+        Some(fault) => Box::pin(injected::open(fault, provider, request, clock, heard)).await,
+    }
+}
+
+/// The same without a fault.
+pub(super) async fn ask(
     provider: &UpstreamProvider,
     request: &UpstreamRequest<'_>,
     clock: Clock,

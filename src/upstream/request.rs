@@ -7,6 +7,7 @@
 
 use crate::domain::call::Call;
 use crate::domain::failure::{Failure, ProviderError};
+use crate::domain::fault::FaultEffect;
 use crate::domain::id::ProviderId;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::random::RandomValue;
@@ -63,6 +64,8 @@ pub struct UpstreamRequest<'a> {
     pub ceiling: Option<u64>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// What happens to it on purpose.
+    pub fault: Option<FaultEffect>,
     /// The random value of this attempt.
     pub draw: RandomValue,
     /// What its answer may hold in memory.

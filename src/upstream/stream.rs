@@ -78,7 +78,7 @@ impl StreamError {
             Self::Source(SourceError::Connection(error)) if classify::broken_body(error) == Failure::Garbage => {
                 Failure::Garbage
             }
-            Self::Source(SourceError::Connection(_)) => Failure::Reset,
+            Self::Source(SourceError::Connection(_) | SourceError::Injected) => Failure::Reset,
         }
     }
 }

@@ -121,6 +121,7 @@ pub(super) async fn send(
         fields: ForwardedFields::default(),
         ceiling: None,
         timeouts,
+        fault: None,
         draw: RandomValue(0),
         allowance: &InFlightAllowance::default(),
     };

@@ -208,6 +208,8 @@ budget = { limit = "500.00", window = "month" }
 [policies.prepaid]
 tiers = ["default"]
 credit = "only"
+[drill]
+enabled = true
 [teams.sales]
 budget = { limit = "10.00", window = "day", zone = "Europe/Paris" }
 "#,

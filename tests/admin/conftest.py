@@ -32,6 +32,9 @@ max_output = 100
 [tiers.default]
 models = ["small"]
 
+[drill]
+enabled = true
+
 [policies.standard]
 tiers = ["default"]
 

@@ -20,7 +20,9 @@ PROMISED = [
     r'"amount":"10"[\s\S]*"left":"10"',
     r'"object":"usage"',
     r'"object":"request"',
+    r'"object":"list"',
     r'"object":"status"',
+    r'"kind":"status"[\s\S]*"object":"list"[\s\S]*"object":"fault"',
     r'HTTP/1.1 412',
     r'"openapi":"3.1.0"',
 ]

@@ -25,6 +25,7 @@ mod echo;
 mod endpoints;
 mod errors;
 mod failover;
+mod faults;
 mod hedging;
 mod held_streams;
 mod holds;

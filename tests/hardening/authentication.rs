@@ -24,10 +24,13 @@ enum RouteAccess {
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 26] = [
+const ROUTES: [(&str, RouteAccess); 29] = [
+    ("/admin/v1/audit", RouteAccess::Admin),
     ("/admin/v1/credits", RouteAccess::Admin),
     ("/admin/v1/credits/grants", RouteAccess::Admin),
     ("/admin/v1/deployments/{name}/resume", RouteAccess::Admin),
+    ("/admin/v1/faults", RouteAccess::Admin),
+    ("/admin/v1/faults/{id}", RouteAccess::Admin),
     ("/admin/v1/keys", RouteAccess::Admin),
     ("/admin/v1/keys/{name}", RouteAccess::Admin),
     ("/admin/v1/keys/{name}/rotate", RouteAccess::Admin),
@@ -64,7 +67,7 @@ const NO_KEYS: [&str; 4] = [
 
 /// The path of a route with its parameters filled in.
 fn filled(route: &str) -> String {
-    route.replace("{*id}", "org%2Fmodel").replace("{name}", "app").replace("{request_id}", "req_1")
+    route.replace("{*id}", "org%2Fmodel").replace("{name}", "app").replace("{request_id}", "req_1").replace("{id}", "1")
 }
 
 /// The spellings of a path, the plain one first.

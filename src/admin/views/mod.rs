@@ -8,9 +8,11 @@
 //! Start reading at [`KeyObject`]; the status of deployments is in `status.rs`.
 
 mod audit;
+mod fault;
 mod status;
 
 pub use audit::AuditRowObject;
+pub use fault::FaultObject;
 pub use status::StatusObject;
 
 use super::{IssuedKey, KeyView, Page, RecordSource, TeamView};

@@ -54,6 +54,7 @@ pub(super) struct CompiledConfig {
     pub(super) policies: Vec<Arc<Policy>>,
     pub(super) teams: BTreeMap<Arc<str>, Option<BudgetSpec>>,
     pub(super) keys: HashMap<KeyHash, Arc<KeyRecord>>,
+    pub(super) fault_api: bool,
     pub(super) catalogue: CatalogueUse,
 }
 
@@ -99,6 +100,7 @@ pub(super) fn compile(
     let provider = |provider| provider_settings(provider, catalogue, &mut used);
     let providers = file.providers.into_iter().filter_map(provider).collect();
     CompiledConfig {
+        fault_api: file.drill.enabled.value,
         catalogue: used,
         teams,
         table,

@@ -166,11 +166,9 @@ section! {
 
 section! {
     /// `[drill]`
-    #[allow(dead_code, reason = "the fault API is not built")]
     pub(in crate::config) struct DrillSection {
-        /// Opens the fault API, so that failover can be rehearsed.
+        /// Opens the fault API, so that failover can be rehearsed in staging.
         // Deliberate faults are opt-in.
-        #[unbuilt = "there would be no fault API"]
         enabled: Setting<bool> = or(false),
     }
 }

@@ -81,7 +81,6 @@ section! {
         /// What clients present; more may live in the store.
         keys: Vec<KeySection> = read_by(keys),
         /// Rehearsed outages.
-        #[allow(dead_code, reason = "the fault API is not built")]
         drill: DrillSection = table(DrillSection::read),
     }
 }

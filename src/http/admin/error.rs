@@ -101,6 +101,7 @@ fn refused_action(error: &AdminError) -> ApiError {
     let conflict = |message| ApiError::invalid("conflict", message).status(StatusCode::CONFLICT);
     match error {
         AdminError::NotFound { .. } => ApiError::invalid("not_found", message).status(StatusCode::NOT_FOUND),
+        AdminError::FaultsDisabled => ApiError::invalid("faults_disabled", message).status(StatusCode::NOT_FOUND),
         AdminError::NoLedger => ApiError::invalid("no_ledger", message).status(StatusCode::NOT_FOUND),
         AdminError::Exists { .. } => conflict(message).at("name"),
         AdminError::SecretTaken { .. } => conflict(message).at("hash"),
@@ -148,6 +149,7 @@ mod tests {
             ("changed", AdminFailure::Changed),
             ("no_such_key", AdminError::NotFound { kind: RecordKind::Key, name: "app".into() }.into()),
             ("no_ledger", AdminError::NoLedger.into()),
+            ("faults_disabled", AdminError::FaultsDisabled.into()),
             ("exists_in_store", exists(RecordSource::Store).into()),
             ("exists_in_file", exists(RecordSource::File).into()),
             ("in_file", AdminError::InFile { kind: RecordKind::Team, name: "growth".into() }.into()),

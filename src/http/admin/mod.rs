@@ -9,6 +9,7 @@
 mod audit;
 mod credits;
 mod error;
+mod faults;
 mod input;
 mod keys;
 mod openapi;

@@ -166,8 +166,11 @@ fn responses(operation: &AdminOperation, generator: &mut SchemaGenerator) -> Val
     });
     let mut add = |status: &str, about: &str| responses[status] = error(about);
     let named = operation.path.contains('{');
+    let of_faults = tag(operation.path) == "faults";
     let of_ledger = matches!(tag(operation.path), "usage" | "ledger");
-    if named || of_ledger {
+    if of_faults {
+        add("404", "There is none of that id, or faults are not enabled.");
+    } else if named || of_ledger {
         add("404", "There is none of that name, or this gateway keeps no ledger.");
     }
     if operation.changes() {

@@ -5,10 +5,10 @@
 use super::error::AdminFailure;
 use super::input::DescribedField;
 use super::openapi::OpenApiDocument;
-use super::{AdminRequest, AdminResponse, audit, credits, keys, openapi, reports, status, teams};
+use super::{AdminRequest, AdminResponse, audit, credits, faults, keys, openapi, reports, status, teams};
 use crate::admin::views::{
-    AuditRowObject, BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, StatusObject,
-    TeamObject, UsageReportObject,
+    AuditRowObject, BalanceObject, FaultObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject,
+    StatusObject, TeamObject, UsageReportObject,
 };
 use crate::http::ops::TokenRole;
 use http::Method;
@@ -41,6 +41,7 @@ pub(super) enum AdminMethod {
     Get,
     Post,
     Patch,
+    Delete,
 }
 
 impl AdminMethod {
@@ -50,6 +51,7 @@ impl AdminMethod {
             Method::GET | Method::HEAD => Some(Self::Get),
             Method::POST => Some(Self::Post),
             Method::PATCH => Some(Self::Patch),
+            Method::DELETE => Some(Self::Delete),
             _ => None,
         }
     }
@@ -60,6 +62,7 @@ impl AdminMethod {
             Self::Get => "get",
             Self::Post => "post",
             Self::Patch => "patch",
+            Self::Delete => "delete",
         }
     }
 
@@ -69,6 +72,7 @@ impl AdminMethod {
             Self::Get => "GET, HEAD",
             Self::Post => "POST",
             Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
         }
     }
 }
@@ -147,6 +151,7 @@ const KEY: &str = "/admin/v1/keys/{name}";
 const TEAMS: &str = "/admin/v1/teams";
 const TEAM: &str = "/admin/v1/teams/{name}";
 const GRANTS: &str = "/admin/v1/credits/grants";
+const FAULTS: &str = "/admin/v1/faults";
 
 /// Every operation.
 pub(super) static OPERATIONS: &[AdminOperation] = &[
@@ -316,6 +321,33 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
             response::<StatusObject>(),
             |a| Box::pin(status::resume(a)),
         )
+    },
+    get(
+        FAULTS,
+        "list_faults",
+        "Faults that are injected into attempts now.",
+        response::<ListObject<FaultObject>>(),
+        |a| Box::pin(faults::list(a)),
+    ),
+    AdminOperation {
+        method: AdminMethod::Post,
+        body: body(
+            &faults::INJECTED,
+            r#"{"kind":"status","status":503,"region":"eu-central","share":50,"expires_in":"1m"}"#,
+        ),
+        ..get(
+            FAULTS,
+            "inject_fault",
+            "Injects a fault into attempts at a deployment or a region, for a while.",
+            response::<FaultObject>().created(),
+            |a| Box::pin(faults::inject(a)),
+        )
+    },
+    AdminOperation {
+        method: AdminMethod::Delete,
+        ..get("/admin/v1/faults/{id}", "end_fault", "Ends a fault before its time.", response::<FaultObject>(), |a| {
+            Box::pin(faults::end(a))
+        })
     },
     get("/admin/v1/openapi.json", "read_document", "This document.", response::<OpenApiDocument>(), |_| {
         Box::pin(async { Ok(AdminResponse::ok(&openapi::document())) })

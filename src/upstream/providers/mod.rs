@@ -7,6 +7,7 @@
 //! Start reading in [`UpstreamProvider::open`].
 
 mod coding;
+mod cut;
 mod fields;
 mod model_refusals;
 mod network;
@@ -22,10 +23,12 @@ use crate::domain::failure::Failure;
 use crate::protocol::{BodyKind, Grammar};
 use bytes::{Bytes, BytesMut};
 use coding::{ContentCoding, DecodedBody};
+use cut::CutBody;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use model_refusals::ModelRefusals;
 use network::NetworkProvider;
+pub(super) use sim::refused_with;
 use sim::{SimBody, SimProvider};
 use std::future::poll_fn;
 use std::io;
@@ -177,6 +180,8 @@ enum SourceOrigin {
     Decoded(Box<DecodedBody>),
     /// A simulation.
     Sim(Box<SimBody>),
+    /// Any of these, up to where an injected fault breaks it.
+    Cut(Box<CutBody>),
 }
 
 /// Why a reply's bytes end early.
@@ -186,6 +191,8 @@ pub(super) enum SourceError {
     Connection(reqwest::Error),
     /// They are not what their `Content-Encoding` says, or end within it.
     Coding(io::Error),
+    /// An injected fault.
+    Injected,
 }
 
 impl SourceOrigin {
@@ -195,6 +202,7 @@ impl SourceOrigin {
             Self::Network(body) => poll_data(body, cx).map_err(SourceError::Connection),
             Self::Decoded(body) => body.poll_chunk(cx),
             Self::Sim(sim) => sim.poll_chunk(cx).map(|chunk| chunk.map(Ok)),
+            Self::Cut(cut) => cut.poll_chunk(cx),
         }
     }
 }
@@ -213,6 +221,12 @@ impl ReplySource {
     /// A simulation's.
     fn simulated(body: SimBody) -> Self {
         Self { ahead: None, filter: None, origin: SourceOrigin::Sim(Box::new(body)) }
+    }
+
+    /// Breaks it after so many frames of a stream; `None`: within a whole answer.
+    pub(super) fn cut(&mut self, frames: Option<u32>) {
+        let origin = std::mem::replace(&mut self.origin, SourceOrigin::Network(reqwest::Body::default()));
+        self.origin = SourceOrigin::Cut(Box::new(CutBody::new(origin, frames)));
     }
 
     /// Puts `bytes` before what is to come; nothing else may have been put there.
@@ -302,7 +316,7 @@ impl ReplySource {
         let ahead = self.ahead.as_ref().map_or(0, Bytes::len) as u64;
         match &self.origin {
             SourceOrigin::Network(body) => body.size_hint().exact().map(|left| left.saturating_add(ahead)),
-            SourceOrigin::Decoded(_) | SourceOrigin::Sim(_) => None,
+            SourceOrigin::Decoded(_) | SourceOrigin::Sim(_) | SourceOrigin::Cut(_) => None,
         }
     }
 
@@ -382,6 +396,7 @@ pub(super) fn broken_body(error: &SourceError) -> AttemptError {
     match error {
         SourceError::Connection(error) => AttemptError::new(classify::broken_body(error), classify::describe(error)),
         SourceError::Coding(error) => AttemptError::new(classify::broken_coding(error), error.to_string()),
+        SourceError::Injected => AttemptError::new(Failure::Truncated, "cut by an injected fault"),
     }
 }
 

@@ -81,6 +81,12 @@ fn invalid(param: Option<&str>) -> ErrorDetails<'_> {
     ErrorDetails { status: 400, kind, code: None, param, message: "", request_id: None }
 }
 
+/// What a provider replies that refuses `call` with `status`.
+pub(in crate::upstream) fn refused_with(call: &Call, status: u16, message: &str, now: Instant) -> UpstreamReply {
+    let kind = if status < 500 { "invalid_request_error" } else { "server_error" };
+    error(call, ErrorDetails { status, kind, message, ..invalid(None) }, now)
+}
+
 fn error(call: &Call, details: ErrorDetails<'_>, now: Instant) -> UpstreamReply {
     let text = details.body(call.dialect());
     let status = StatusCode::from_u16(details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -211,6 +217,7 @@ mod tests {
             fields: ForwardedFields::default(),
             ceiling: None,
             timeouts: timeouts(),
+            fault: None,
             draw,
             allowance: &InFlightAllowance::default(),
         };
@@ -326,6 +333,7 @@ mod tests {
                 fields: ForwardedFields::default(),
                 ceiling: None,
                 timeouts: timeouts(),
+                fault: None,
                 draw: RandomValue(1).salted(*seed),
                 allowance: &InFlightAllowance::default(),
             };
