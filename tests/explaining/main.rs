@@ -11,6 +11,7 @@ mod command_line;
 mod documents;
 mod explain;
 mod init;
+mod links;
 mod prices;
 mod schema;
 mod validator;

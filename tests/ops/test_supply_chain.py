@@ -27,7 +27,7 @@ def test_every_python_package_is_pinned_with_its_hashes(folder):
     rows = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert rows
     for row in rows:
-        assert re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+ ", row), row
+        assert re.match(r"[\w.-]+(\[[\w, -]+\])?==\S+ ", row), row
         assert re.findall(r"--hash=sha256:[0-9a-f]{64}(?!\S)", row) and "sha256" in row, row
     pinned = {name_of(row) for row in rows}
     asked = [line for line in (folder / "requirements.in").read_text().splitlines() if line and not line.startswith("#")]
