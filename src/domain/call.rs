@@ -8,7 +8,8 @@
 
 use super::body_member::GivenMember;
 use super::estimate::{MediaSize, USUAL_IMAGE};
-use super::provider_state::NamedState;
+use super::provider_state::{NamedState, StateId, StateKind};
+use super::stored_response::StoredRequest;
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -29,10 +30,12 @@ pub enum Endpoint {
     Responses,
     /// `POST /v1/responses/input_tokens`
     InputTokens,
+    /// What is below `/v1/responses/{id}`: a part of Responses that is no call to a model.
+    StoredResponses,
 }
 
 impl Endpoint {
-    /// Every endpoint, in the order of their paths in the documentation.
+    /// Every endpoint on which a model is called, in the order of their paths in the documentation.
     pub const ALL: [Self; 7] = [
         Self::Chat,
         Self::Completions,
@@ -42,6 +45,12 @@ impl Endpoint {
         Self::Responses,
         Self::InputTokens,
     ];
+
+    /// Every endpoint that a receipt may name.
+    pub const ON_RECEIPTS: [Self; 8] = {
+        let [a, b, c, d, e, f, g] = Self::ALL;
+        [a, b, c, d, e, f, g, Self::StoredResponses]
+    };
 
     /// Its name in configuration, metrics and logs.
     pub fn name(self) -> &'static str {
@@ -53,6 +62,7 @@ impl Endpoint {
             Self::CountTokens => "count_tokens",
             Self::Responses => "responses",
             Self::InputTokens => "input_tokens",
+            Self::StoredResponses => "stored_responses",
         }
     }
 
@@ -66,6 +76,7 @@ impl Endpoint {
             Self::CountTokens => "the counting of tokens, a part of Anthropic's Messages",
             Self::Responses => "OpenAI's Responses",
             Self::InputTokens => "the counting of tokens, a part of OpenAI's Responses",
+            Self::StoredResponses => "stored responses, a part of OpenAI's Responses",
         }
     }
 
@@ -73,7 +84,7 @@ impl Endpoint {
     pub fn configured_as(self) -> Self {
         match self {
             Self::CountTokens => Self::Messages,
-            Self::InputTokens => Self::Responses,
+            Self::InputTokens | Self::StoredResponses => Self::Responses,
             Self::Chat | Self::Completions | Self::Embeddings | Self::Messages | Self::Responses => self,
         }
     }
@@ -83,7 +94,7 @@ impl Endpoint {
         match self {
             Self::Chat | Self::Completions | Self::Embeddings => Dialect::Chat,
             Self::Messages | Self::CountTokens => Dialect::Messages,
-            Self::Responses | Self::InputTokens => Dialect::Responses,
+            Self::Responses | Self::InputTokens | Self::StoredResponses => Dialect::Responses,
         }
     }
 
@@ -91,7 +102,7 @@ impl Endpoint {
     pub fn writes_text(self) -> bool {
         match self {
             Self::Chat | Self::Completions | Self::Messages | Self::Responses => true,
-            Self::Embeddings | Self::CountTokens | Self::InputTokens => false,
+            Self::Embeddings | Self::CountTokens | Self::InputTokens | Self::StoredResponses => false,
         }
     }
 
@@ -102,7 +113,7 @@ impl Endpoint {
 
     /// Whether providers ask nothing for it, and it takes no tokens.
     pub fn is_free(self) -> bool {
-        matches!(self, Self::CountTokens | Self::InputTokens)
+        matches!(self, Self::CountTokens | Self::InputTokens | Self::StoredResponses)
     }
 
     /// Where it lies below a provider's base URL.
@@ -113,7 +124,7 @@ impl Endpoint {
             Self::Embeddings => "/embeddings",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
-            Self::Responses => "/responses",
+            Self::Responses | Self::StoredResponses => "/responses",
             Self::InputTokens => "/responses/input_tokens",
         }
     }
@@ -334,6 +345,7 @@ pub struct Call {
     endpoint: Endpoint,
     body: Bytes,
     metadata: RequestMetadata,
+    stored: Option<Box<StoredRequest>>,
 }
 
 impl Call {
@@ -348,7 +360,34 @@ impl Call {
             metadata.ask_usage.as_ref().is_none_or(|splice| inside(&splice.at)),
             "the usage splice lies in the body"
         );
-        Self { endpoint, body, metadata }
+        Self { endpoint, body, metadata, stored: None }
+    }
+
+    /// A request about a stored response: without a body, and without a model.
+    pub fn of_stored(request: StoredRequest) -> Self {
+        let kind = StateKind::StoredResponse;
+        let named = NamedState { id: StateId::stored(&request.id), kind, text: request.id.clone() };
+        let metadata = RequestMetadata {
+            model: "".into(),
+            model_span: 0..0,
+            stream: request.stream,
+            ask_usage: None,
+            max_output: None,
+            choices: 1,
+            inputs: 1,
+            user: None,
+            features: FeatureSet::default(),
+            cost_facts: CostFacts::default(),
+            given: Vec::new(),
+            refers_to: vec![named],
+            is_stored: true,
+        };
+        Self { endpoint: Endpoint::StoredResponses, body: Bytes::new(), metadata, stored: Some(Box::new(request)) }
+    }
+
+    /// What it asks of a stored response; `None` for a call to a model.
+    pub fn stored(&self) -> Option<&StoredRequest> {
+        self.stored.as_deref()
     }
 
     /// What the client asks us to do.

@@ -39,4 +39,5 @@ pub mod retry;
 pub mod routing;
 pub mod secret;
 pub mod status;
+pub mod stored_response;
 pub mod usage;

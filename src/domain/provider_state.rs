@@ -83,15 +83,18 @@ pub enum StateKind {
     Item,
     /// `encrypted_content` of an item.
     Encrypted,
+    /// The response that a path names.
+    StoredResponse,
 }
 
 impl StateKind {
-    /// The member of the body by which it is referred to.
+    /// The member of the body, or the part of the path, by which it is referred to.
     pub fn param(self) -> &'static str {
         match self {
             Self::Response => "previous_response_id",
             Self::Conversation => "conversation",
             Self::Item | Self::Encrypted => "input",
+            Self::StoredResponse => "response_id",
         }
     }
 }

@@ -146,6 +146,11 @@ pub enum Refusal {
         /// What it refers to.
         state: Box<NamedState>,
     },
+    /// The account that made what it refers to is not configured any more.
+    AccountGone {
+        /// What it refers to.
+        state: Box<NamedState>,
+    },
     /// Over one of the key's limits.
     OverLimit(OverLimit),
     /// A budget has less left than the request may cost.
@@ -191,6 +196,7 @@ impl Refusal {
             | Self::ResidencyUnavailable { .. }
             | Self::NotServed { .. }
             | Self::StateNotFound { .. }
+            | Self::AccountGone { .. }
             | Self::MemberNotAllowed { .. } => true,
             Self::Body(BodyProblem::TooSlow | BodyProblem::BrokenOff | BodyProblem::TooMuchInFlight)
             | Self::InvalidKey(_)
@@ -226,7 +232,7 @@ impl Refusal {
             Self::ModelNotAllowed { .. } => Reason::ModelNotAllowed,
             Self::ResidencyUnavailable { .. } => Reason::ResidencyUnavailable,
             Self::NotServed { .. } | Self::NoEndpoint { .. } => Reason::NotServed,
-            Self::StateNotFound { .. } => Reason::StateNotFound,
+            Self::StateNotFound { .. } | Self::AccountGone { .. } => Reason::StateNotFound,
             Self::OverLimit(_) => Reason::RateLimitExceeded,
             Self::OverBudget(_) => Reason::InsufficientQuota,
             Self::LedgerUnavailable => Reason::LedgerUnavailable,

@@ -88,6 +88,7 @@ impl ApiError {
             ServeError::Failed { failure, said, to_blame: true } => Ok(Self::failed_alike(*failure, said.as_deref())),
             ServeError::Failed { failure, said, .. } => Ok(Self::failed(*failure).saying(*failure, said.as_deref())),
             ServeError::Throttled { retry_after } => Ok(Self::throttled(*retry_after)),
+            ServeError::AccountDown { failure, retry_after } => Ok(Self::account_down(*failure, *retry_after)),
             ServeError::Internal => Ok(Self::internal()),
         }
     }
@@ -99,11 +100,10 @@ impl ApiError {
             Refusal::BadHeader { name } => {
                 Self::invalid("invalid_value", format!("The header '{name}' has an impossible value.")).at(*name)
             }
-            Refusal::SeveralKeys => Self::invalid(
-                "invalid_value",
-                "The headers present two different keys. Send one, as 'Authorization: Bearer KEY'.",
-            )
-            .at("authorization"),
+            Refusal::SeveralKeys => {
+                let message = "The headers present two different keys. Send one, as 'Authorization: Bearer KEY'.";
+                Self::invalid("invalid_value", message).at("authorization")
+            }
             Refusal::InvalidKey(_) => Self::invalid(
                 "invalid_api_key",
                 "No valid API key was given. Send a key of this gateway as 'Authorization: Bearer KEY'.",
@@ -136,6 +136,7 @@ impl ApiError {
             }
             Refusal::MemberNotAllowed { member, why } => Self::member_not_allowed(member, *why),
             Refusal::StateNotFound { state } => Self::state_not_found(state),
+            Refusal::AccountGone { state } => Self::account_gone(state),
             Refusal::OverLimit(over) => Self::over_limit(*over),
             Refusal::OverBudget(over) => Self::over_budget(over),
             Refusal::LedgerUnavailable => Self::server(
@@ -163,10 +164,17 @@ impl ApiError {
         }
     }
 
+    fn account_gone(state: &NamedState) -> Self {
+        let id = echo(&state.text);
+        let message = format!("The provider that keeps the response '{id}' is not configured here any more.");
+        Self::invalid("response_account_gone", message).status(StatusCode::GONE).at(state.kind.param())
+    }
+
     fn state_not_found(state: &NamedState) -> Self {
         let named = |what: &str| format!("{what} with id '{}' not found.", echo(&state.text));
         let (code, message) = match state.kind {
             StateKind::Response => ("previous_response_not_found", named("Previous response")),
+            StateKind::StoredResponse => ("response_not_found", named("Response")),
             StateKind::Conversation => ("conversation_not_found", named("Conversation")),
             StateKind::Item => ("item_not_found", named("Item")),
             StateKind::Encrypted => (
@@ -394,6 +402,18 @@ impl ApiError {
             "Every provider of this model is limiting its requests at the moment. Try again when 'retry-after' has passed.",
         )
         .retry(Retry::After(retry_after))
+    }
+
+    /// The row of a request that one account alone can serve, which does not.
+    fn account_down(failure: Failure, retry_after: Duration) -> Self {
+        let log = format!("the only account that may serve it failed: {}", failure.reason().label());
+        let row = Self::server(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no_deployment_available",
+            "The provider that keeps this response does not answer at the moment, and no other one has it. \
+             Try again when 'retry-after' has passed.",
+        );
+        Self { log: log.into(), ..row }.retry(Retry::After(retry_after))
     }
 
     /// The row of a bug of ours.
@@ -691,10 +711,14 @@ pub(super) mod tests {
             (StateKind::Conversation, "conversation"),
             (StateKind::Item, "item"),
             (StateKind::Encrypted, "encrypted_item"),
+            (StateKind::StoredResponse, "stored_response"),
         ] {
             let state = NamedState { id: StateId::stored("x_1"), kind, text: "x_1".into() };
             refused(&format!("unknown_{name}"), Refusal::StateNotFound { state: Box::new(state) }).await;
         }
+        let kind = StateKind::StoredResponse;
+        let state = NamedState { id: StateId::stored("x_1"), kind, text: "x_1".into() };
+        refused("account_gone", Refusal::AccountGone { state: Box::new(state) }).await;
         refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
         refused("budget_paused", Refusal::BudgetPaused { retry_after: Duration::from_secs(3600) }).await;
         refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
@@ -750,6 +774,8 @@ pub(super) mod tests {
         check("failed_alike", row(alike(Some("No \"schema\" is that deep.")))).await;
         check("failed_alike_without_words", row(alike(None))).await;
         check("throttled", row(ServeError::Throttled { retry_after: Duration::from_millis(2500) })).await;
+        let retry_after = Duration::from_secs(1);
+        check("account_down", row(ServeError::AccountDown { failure: Failure::Reset, retry_after })).await;
         let said = |failure| ServeError::Failed { failure, said: Some("No worker is free.".into()), to_blame: false };
         check("failed_with_the_providers_words", row(said(Failure::Status(503)))).await;
         // What is not a fault of its own is for operators.

@@ -8,12 +8,13 @@
 
 use super::request_handler::RequestArrival;
 use super::upload::Upload;
-use super::{AppState, Route};
+use super::{AppState, Route, stored_responses};
 use crate::domain::body_member::ListedMembers;
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
+use crate::domain::stored_response::StoredRequest;
 use crate::protocol::{self, Dialect, read_request};
 use crate::relay::{CallReader, RawRequest, RequestOptions, RequestTarget};
 use axum::extract::Request;
@@ -44,10 +45,15 @@ const CLIENT_METADATA: &str = "x-stainless-";
 pub struct UploadReader {
     endpoint: Endpoint,
     upload: Upload,
+    /// What is asked of a stored response, which needs no body.
+    stored: Option<StoredRequest>,
 }
 
 impl CallReader for UploadReader {
     async fn read(self, allowance: InFlightAllowance, listed: &ListedMembers) -> Result<Call, BodyProblem> {
+        if let Some(stored) = self.stored {
+            return Ok(Call::of_stored(stored));
+        }
         read_request(self.endpoint, self.upload.gather(allowance).await?, listed)
     }
 }
@@ -58,7 +64,13 @@ pub fn read(app: &AppState, route: Route, arrival: &RequestArrival, request: Req
     let active = app.relay.active_config();
     let upload = Upload::new(body, &parts.headers, active.snapshot.server.max_body_bytes, app.clock);
     let target = match route {
-        Route::Endpoint(endpoint) => RequestTarget::Call { endpoint, body: UploadReader { endpoint, upload } },
+        Route::Endpoint(endpoint) => {
+            RequestTarget::Call { endpoint, body: UploadReader { endpoint, upload, stored: None } }
+        }
+        Route::Stored(action) => {
+            let (endpoint, stored) = (Endpoint::StoredResponses, Some(stored_responses::read(action, &parts.uri)));
+            RequestTarget::Call { endpoint, body: UploadReader { endpoint, upload, stored } }
+        }
         Route::UnknownUrl => RequestTarget::UnknownUrl { path: parts.uri.path().into() },
         Route::WrongMethod { allow } => RequestTarget::WrongMethod { allow },
     };

@@ -21,6 +21,7 @@ pub mod ops;
 mod paths;
 pub mod peer_refusals;
 pub mod request_handler;
+mod stored_responses;
 pub mod upload;
 
 use crate::admin::AdminOperations;
@@ -28,6 +29,7 @@ use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::{KeyRefusal, Refusal, SecretTarget};
 use crate::domain::secret::{KeyHash, Secret};
+use crate::domain::stored_response::StoredRequestKind;
 use crate::protocol::{Dialect, dialect_of_client};
 use crate::random::Rng;
 use crate::relay::{ErrorReply, Relay, ServeError};
@@ -89,6 +91,8 @@ impl AppState {
 pub enum Route {
     /// A call to a model.
     Endpoint(Endpoint),
+    /// A stored response.
+    Stored(StoredRequestKind),
     /// A path that does not exist.
     UnknownUrl,
     /// A path that exists for other methods.
@@ -103,6 +107,7 @@ impl Route {
     pub fn dialect(self, headers: &HeaderMap) -> Dialect {
         match self {
             Self::Endpoint(endpoint) => endpoint.dialect(),
+            Self::Stored(_) => Endpoint::StoredResponses.dialect(),
             Self::UnknownUrl | Self::WrongMethod { .. } => dialect_of_client(|name| headers.contains_key(name)),
         }
     }
@@ -128,6 +133,7 @@ fn client_routes() -> Router<Arc<AppState>> {
         .route("/v1/responses/input_tokens", endpoint(Endpoint::InputTokens))
         .route("/v1/messages", endpoint(Endpoint::Messages))
         .route("/v1/messages/count_tokens", endpoint(Endpoint::CountTokens))
+        .merge(stored_responses::routes())
         .route("/v1/models", wrong_method("GET, HEAD").get(models::list))
         .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve))
 }

@@ -93,7 +93,7 @@ fn listed_all(names: &[ListedModel], request: &Request) -> Response {
 }
 
 /// The first parameter `name` of the query.
-fn parameter(uri: &Uri, name: &str) -> Option<String> {
+pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
     let mut given = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = given.find(|(given, _)| *given == name)?;
     Some(percent_decode_str(value).decode_utf8_lossy().into_owned())

@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`canonical`].
 
+use super::stored_responses;
 use crate::domain::call::Endpoint;
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -42,10 +43,14 @@ pub(super) fn canonical(path: &str) -> Option<String> {
     match rest {
         [MODELS] => Some(format!("/{VERSION}/{MODELS}")),
         [MODELS, id @ ..] => Some(format!("/{VERSION}/{MODELS}/{}", id.join("/"))),
-        _ => Endpoint::ALL.iter().find(|endpoint| is_endpoint(endpoint)).map(|endpoint| {
-            let path = endpoint.path();
-            format!("/{VERSION}{path}")
-        }),
+        _ => Endpoint::ALL
+            .iter()
+            .find(|endpoint| is_endpoint(endpoint))
+            .map(|endpoint| {
+                let path = endpoint.path();
+                format!("/{VERSION}{path}")
+            })
+            .or_else(|| stored_responses::canonical(rest)),
     }
 }
 
@@ -97,6 +102,10 @@ mod tests {
         check("/v1/models/", "/v1/models");
         check("/v1//models//org/model/", "/v1/models/org/model");
         check("/models/org%2Fmodel", "/v1/models/org%2Fmodel");
+        check("/responses//resp_1/", "/v1/responses/resp_1");
+        check("/openai/v1/responses/resp%2F1/cancel", "/v1/responses/resp%2F1/cancel");
+        check("/v1/v1/responses/resp_1/input_items", "/v1/responses/resp_1/input_items");
+        check("/responses/input_tokens", "/v1/responses/input_tokens");
         // A model may be called by any words: after `models` nothing is taken for an endpoint.
         check("/v1/models/v1/completions", "/v1/models/v1/completions");
     }
@@ -136,6 +145,8 @@ mod tests {
             "/v1/chat/completions/chat/completions",
             "/v1/chat/completions/models",
             "/v1/embeddings/completions",
+            "/v1/responses/resp_1/nothing",
+            "/v1/responses/resp_1/cancel/cancel",
             "/v2/chat/completions",
             "/V1/chat/completions",
             "/v1/Chat/completions",

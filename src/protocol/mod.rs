@@ -81,6 +81,8 @@ pub enum Grammar {
     TokenCount,
     /// OpenAI's Responses.
     Responses,
+    /// What is said of a stored response: it as far as it is, what it was asked, that it is deleted.
+    StoredResponse,
 }
 
 impl Grammar {
@@ -91,6 +93,7 @@ impl Grammar {
             Endpoint::Messages => Self::Messages,
             Endpoint::CountTokens | Endpoint::InputTokens => Self::TokenCount,
             Endpoint::Responses => Self::Responses,
+            Endpoint::StoredResponses => Self::StoredResponse,
         }
     }
 
@@ -106,7 +109,7 @@ impl Grammar {
     ) -> EditedBody {
         // A call goes to providers of its own dialect alone (`Deployment::endpoints`): nothing is translated.
         match self {
-            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses => {
+            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses | Self::StoredResponse => {
                 edit::provider_body(call, model, ask_usage, ceiling)
             }
         }
@@ -117,7 +120,7 @@ impl Grammar {
         match self {
             Self::Chat(quirks) => quirks.ceiling_name(call.endpoint()),
             Self::Messages | Self::TokenCount => CeilingName::MaxTokens,
-            Self::Responses => CeilingName::MaxOutputTokens,
+            Self::Responses | Self::StoredResponse => CeilingName::MaxOutputTokens,
         }
     }
 
@@ -125,7 +128,7 @@ impl Grammar {
     pub fn refuses_ceiling(self, error: &[u8], name: CeilingName) -> bool {
         match self {
             Self::Chat(_) => provider_error::refuses_ceiling(error, name),
-            Self::Messages | Self::TokenCount | Self::Responses => false,
+            Self::Messages | Self::TokenCount | Self::Responses | Self::StoredResponse => false,
         }
     }
 
@@ -133,7 +136,7 @@ impl Grammar {
     pub fn refuses_usage(self, error: &[u8]) -> bool {
         match self {
             Self::Chat(_) => provider_error::refuses_usage(error),
-            Self::Messages | Self::TokenCount | Self::Responses => false,
+            Self::Messages | Self::TokenCount | Self::Responses | Self::StoredResponse => false,
         }
     }
 
@@ -143,6 +146,7 @@ impl Grammar {
             Self::Chat(quirks) => StreamReader::Chat(ChatStream::new(call, quirks)),
             Self::Messages | Self::TokenCount => StreamReader::Messages(MessagesStream::default()),
             Self::Responses => StreamReader::Responses(ResponsesStream::default()),
+            Self::StoredResponse => StreamReader::Responses(ResponsesStream::of_stored()),
         }
     }
 
@@ -156,6 +160,7 @@ impl Grammar {
             Self::Messages => messages::answer::read_whole(body, note),
             Self::TokenCount => messages::answer::read_count(body, note),
             Self::Responses => responses::answer::read_whole(body, note),
+            Self::StoredResponse => responses::answer::read_stored(body, note),
         }
     }
 
@@ -164,7 +169,7 @@ impl Grammar {
     pub fn stream_of(self, whole: &[u8], call: &Call) -> Option<Vec<u8>> {
         match self {
             Self::Chat(_) => chat::reshape::stream_of(whole, call),
-            Self::Messages | Self::TokenCount | Self::Responses => None,
+            Self::Messages | Self::TokenCount | Self::Responses | Self::StoredResponse => None,
         }
     }
 
@@ -173,7 +178,7 @@ impl Grammar {
         match self {
             Self::Chat(_) => chat::reshape::whole_of(stream),
             Self::Messages | Self::TokenCount => None,
-            Self::Responses => responses::answer::whole_of(&stream),
+            Self::Responses | Self::StoredResponse => responses::answer::whole_of(&stream),
         }
     }
 
@@ -183,13 +188,15 @@ impl Grammar {
             Self::Chat(_) => answer_model::other_model(answer, sent, None),
             Self::Messages | Self::TokenCount => answer_model::other_model(answer, sent, Some("message")),
             Self::Responses => answer_model::other_model(answer, sent, Some("response")),
+            // It was asked for by its id, whatever made it.
+            Self::StoredResponse => None,
         }
     }
 
     /// Bytes of text in a whole answer, reasoning and arguments of calls included.
     pub fn text_bytes(self, body: &[u8]) -> u64 {
         match self {
-            Self::Chat(_) | Self::Responses => json::text::text_bytes(body),
+            Self::Chat(_) | Self::Responses | Self::StoredResponse => json::text::text_bytes(body),
             Self::Messages | Self::TokenCount => messages::answer::text_bytes(body),
         }
     }
@@ -197,14 +204,18 @@ impl Grammar {
     /// The names in a provider's list of models; `None` where it is none.
     pub fn listed_models(self, body: &[u8]) -> Option<Vec<String>> {
         match self {
-            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses => chat::models::listed(body),
+            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses | Self::StoredResponse => {
+                chat::models::listed(body)
+            }
         }
     }
 
     /// What the body of a provider's error speaks of, and what it says to people.
     pub fn read_error(self, body: &[u8]) -> ErrorReading {
         match self {
-            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses => read_error(body),
+            Self::Chat(_) | Self::Messages | Self::TokenCount | Self::Responses | Self::StoredResponse => {
+                read_error(body)
+            }
         }
     }
 
@@ -213,7 +224,7 @@ impl Grammar {
         match self {
             Self::Chat(_) | Self::Messages | Self::TokenCount => StreamOpeningSize { frames: 2, bytes: 64 * 1024 },
             // Its first events repeat the instructions and tools of the request, two or three times.
-            Self::Responses => StreamOpeningSize { frames: 8, bytes: 1024 * 1024 },
+            Self::Responses | Self::StoredResponse => StreamOpeningSize { frames: 8, bytes: 1024 * 1024 },
         }
     }
 }

@@ -13,13 +13,12 @@ use super::dispatch::{CommittedAnswer, Dispatch, FailedAttempts};
 use super::guard::RequestGuard;
 use super::health::{AttemptSigns, FailureReport, Permit, TeamHealthView};
 use super::read_on::{ClientState, ReadingHandle};
-use super::state::AnswerAccount;
+use super::state::{AnswerAccount, deployment_of};
 use crate::config::OnAbandon;
 use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
 use crate::domain::policy::HedgeDelay;
-use crate::domain::receipt::ServingDeployment;
 use crate::domain::routing::AnswerMode;
 use crate::domain::routing::plan::{Attempt, FailedAttempt, PendingAttempts, RoutePlan};
 use crate::upstream::{AttemptError, Timeouts, UpstreamAnswer, UpstreamRequest};
@@ -127,7 +126,8 @@ impl Dispatch<'_> {
         let RequestAttempts { plan, guard, .. } = progress;
         let bound = CostBound::of(&self.active.snapshot.table, self.call, plan.priced_at_ms());
         guard.state.spend.before_attempt(self.context, attempt.number, bound, attempt.deployment).await?;
-        guard.attempt_sent(attempt.number, self.place(attempt));
+        let place = deployment_of(&self.active.snapshot.table, attempt.deployment, attempt.tier);
+        guard.attempt_sent(attempt.number, place);
         Ok(())
     }
 
@@ -197,17 +197,6 @@ impl Dispatch<'_> {
             allowance: self.allowance,
         };
         self.active.upstreams.send(request, &signs).await
-    }
-
-    fn place(&self, attempt: &Attempt<Permit>) -> ServingDeployment {
-        let table = &self.active.snapshot.table;
-        let deployment = table.deployment(attempt.deployment);
-        ServingDeployment {
-            model: table.model(deployment.model).name.clone(),
-            deployment: deployment.name.clone(),
-            tier: attempt.tier.map(|tier| table.tier(tier).name.clone()),
-            region: table.region(deployment.region).clone(),
-        }
     }
 
     fn commit(
@@ -358,7 +347,7 @@ fn free_place(running: &[Option<SentAttempt<'_>>; 2]) -> usize {
 /// The resolution of timers.
 const TICK: Duration = Duration::from_millis(1);
 
-fn log_failure(guard: &RequestGuard, deployment: &str, report: &FailureReport<'_>) {
+pub(super) fn log_failure(guard: &RequestGuard, deployment: &str, report: &FailureReport<'_>) {
     let FailureReport { failure, status, detail, labels } = report;
     tracing::info!(
         request_id = %guard.state.id,

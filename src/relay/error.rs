@@ -29,6 +29,13 @@ pub enum ServeError {
         /// The soonest time that one of them named.
         retry_after: Duration,
     },
+    /// The one account that may serve it failed.
+    AccountDown {
+        /// How its last attempt failed.
+        failure: Failure,
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
     /// A bug of the gateway.
     Internal,
 }
@@ -39,7 +46,7 @@ impl ServeError {
         match self {
             Self::Refused(refusal) => refusal.reason(),
             Self::Rejected(_) => Reason::Rejected,
-            Self::Failed { failure, .. } => failure.reason(),
+            Self::Failed { failure, .. } | Self::AccountDown { failure, .. } => failure.reason(),
             Self::Throttled { .. } => Reason::Throttled,
             Self::Internal => Reason::Internal,
         }

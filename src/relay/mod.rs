@@ -17,6 +17,7 @@ mod fault_registry;
 mod faults;
 mod guard;
 pub mod health;
+mod idempotency;
 mod in_flight;
 mod missing_endpoint;
 mod operate;
@@ -26,6 +27,7 @@ mod receive;
 mod request;
 mod spend;
 mod state;
+mod stored_response;
 
 pub use active_config::{ActivateError, ActiveConfig, ForwardedNames, ListedModel, provider_setup};
 pub use deliver::ReplyBody;
@@ -48,7 +50,7 @@ use crate::random::Rng;
 use crate::store::budget_pool::BudgetPool;
 use crate::store::keyring::Keyring;
 use crate::store::state_accounts::StateAccounts;
-use crate::store::{AdmissionRequest, Counters, LeaseStore, Ledger};
+use crate::store::{Counters, LeaseStore, Ledger};
 use crate::telemetry::Telemetry;
 use crate::upstream::ForwardedFields;
 use active_config::ResolvedKey;
@@ -57,8 +59,6 @@ use dispatch::{CommittedAnswer, Dispatch};
 use early_head::EarlyHead;
 use guard::RequestGuard;
 use health::HealthRegistry;
-use http::header::Entry;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use read_on::{ClientState, StopEvent};
 use receive::ReceivingRequest;
@@ -70,8 +70,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A request being served, up to its answer.
 pub type ServeFuture<'a> = Pin<Box<dyn Future<Output = Result<SuccessReply, ErrorReply>> + Send + 'a>>;
-
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Serves requests, and activates configurations.
 pub struct Relay {
@@ -197,8 +195,7 @@ impl Relay {
         // Again, with the configuration and the store of now: a body may take as long as its client likes.
         let active = self.active.load_full();
         let same = Some(before).filter(|key| Arc::ptr_eq(&active, &raw.active) && key.holds(context.clock.unix_ms()));
-        let active = &*active;
-        let table = &active.snapshot.table;
+        let (active, table) = (&*active, &active.snapshot.table);
         let resolved = same.map_or_else(|| identify(context, active, hash), Ok)?;
         guard.made_by(&resolved);
         let (key, budgets) = (resolved.record.clone(), resolved.budgets.clone());
@@ -206,67 +203,50 @@ impl Relay {
         guard.state.spend = RequestSpend::funded_by(funding, key.policy.money.unpriced);
         context.bind_idempotency_key(&key.name, &mut raw.headers);
         let options = raw.options?;
-        let authorized = authorize(table, &key, &call)?.paid(guard.state.spend.is_paid());
         let deadline = raw.received + options.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
         let answer_by = options.client_timeout.map_or(deadline, |timeout| deadline.min(raw.received + timeout));
+        let fields = ForwardedFields { headers: Some(&raw.listed_headers), query: raw.query.as_deref() };
+        if call.stored().is_some() {
+            let sent = (&call, &raw.headers, fields);
+            return Box::pin(stored_response::serve(self, active, &resolved, sent, deadline, guard)).await;
+        }
+        let authorized = authorize(table, &key, &call)?.paid(guard.state.spend.is_paid());
         let priced_at_ms = context.clock.unix_ms();
         let terms = PlanTerms { no_fallback: options.no_fallback, deadline, answer_by, priced_at_ms };
         let mut plan = RoutePlan::build(table, &authorized, &call, terms, context.rng.draw())?;
-        let pinned = if call.metadata().refers_to.is_empty() {
-            None
-        } else {
-            Box::pin(pinned::pin(context, active, &key.name, &call, &mut plan)).await?
+        let pinned = match call.metadata().refers_to.is_empty() {
+            true => None,
+            false => Box::pin(pinned::pin(context, active, &key.name, &call, &mut plan)).await?,
         };
         guard.state.meant(table, plan.candidate_models().first());
         let paid = guard.state.spend.is_paid();
         let paused = if paid { active.deployments.exclude_paused(&mut plan, resolved.id, resolved.team) } else { None };
         admit(context, guard, active, &authorized, &call, &plan).await?;
-        let call = if paid {
-            spend::hold_first(context, active, &key, call, &plan, &mut guard.state.spend).await?
-        } else {
-            call
+        let call = match paid {
+            true => spend::hold_first(context, active, &key, call, &plan, &mut guard.state.spend).await?,
+            false => call,
         };
         if let Some(retry_after) = paused {
             return Err(Refusal::BudgetPaused { retry_after }.into());
         }
-        let fields = ForwardedFields { headers: Some(&raw.listed_headers), query: raw.query.as_deref() };
         let allowance = &self.allowance(active, &resolved);
         guard.state.allowance = Some(allowance.clone());
         client.may_get_head(&guard.state, allowance);
-        let (call, headers, team, authorized) = (&call, &raw.headers, resolved.team, &authorized);
         let dispatch = Dispatch {
             context,
             active,
-            call,
+            call: &call,
             paid,
-            headers,
+            headers: &raw.headers,
             fields,
             deadline,
-            team,
-            authorized,
+            team: resolved.team,
+            authorized: &authorized,
             pinned,
             allowance,
             client: client.state,
         };
         Box::pin(dispatch.run(&mut plan, guard)).await
-    }
-}
-
-impl RelayContext {
-    /// What providers get of the client's idempotency keys: nothing that another key can make, or nothing at all. All
-    /// keys of the gateway are one account there, and the answer to one must never be given to another.
-    fn bind_idempotency_key(&self, key: &str, headers: &mut HeaderMap) {
-        if !headers.contains_key(&IDEMPOTENCY_KEY) {
-            return;
-        }
-        let Some(secret) = &self.idempotency else {
-            headers.remove(&IDEMPOTENCY_KEY);
-            return;
-        };
-        let Entry::Occupied(mut given) = headers.entry(&IDEMPOTENCY_KEY) else { return };
-        for value in given.iter_mut() {
-            *value = HeaderValue::try_from(secret.bound(key, value.as_bytes())).expect("digits are a header value");
-        }
     }
 }
 
@@ -312,21 +292,7 @@ async fn admit(
     let typical_image = first.and_then(|model| Some(model.image_tokens?.typical));
     guard.state.estimated_input = call.estimated_input_tokens(typical_image);
     let tokens = call.tokens_to_admit(first.map_or(0, |model| model.typical_output), typical_image);
-    let ask = AdmissionRequest { limits: key.limits, tokens };
-    let state = &mut guard.state;
-    let admission = state.admission.as_mut().expect("a slot was taken before the body was read");
-    match context.counters.admit(admission, ask, context.clock.now()).await {
-        Ok(()) => {
-            state.requests_left = admission.requests();
-            state.tokens_left = admission.tokens();
-            Ok(())
-        }
-        Err(denied) => {
-            state.requests_left = denied.left.requests;
-            state.tokens_left = denied.left.tokens;
-            Err(Refusal::OverLimit(denied.over).into())
-        }
-    }
+    receive::take_from_limits(context, guard, &key.limits, tokens).await
 }
 
 fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> SuccessReply {

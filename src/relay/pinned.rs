@@ -17,7 +17,7 @@ use crate::store::state_accounts::MadeState;
 use std::time::Duration;
 
 /// When to ask again while it cannot be looked up what a request refers to.
-const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
 /// What a model does not serve whose provider did not make what is referred to.
 const MADE_ELSEWHERE: &str = "what this request refers to, which another model's provider made";
 
@@ -89,5 +89,6 @@ pub(super) fn keep(guard: &RequestGuard, made: Vec<StateId>) {
     }
     let context = guard.context();
     let made_unix_s = context.clock.unix_ms() / 1000;
-    context.state_accounts.keep(MadeState { ids, account: maker.account.clone(), made_unix_s });
+    let made = MadeState { ids, account: maker.account.clone(), made_unix_s };
+    if maker.is_known { context.state_accounts.keep_unknown(made) } else { context.state_accounts.keep(made) }
 }

@@ -9,11 +9,13 @@
 use super::active_config::ResolvedKey;
 use super::guard::RequestGuard;
 use super::request::{CallReader, RequestTarget};
-use super::{ActiveConfig, Relay, identify};
+use super::{ActiveConfig, Relay, RelayContext, ServeError, identify};
 use crate::domain::call::{BodyProblem, Call};
+use crate::domain::limit::Limits;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::KeyHash;
+use crate::store::AdmissionRequest;
 use std::time::{Duration, Instant};
 
 /// How often a key is looked up again while it sends a body: a revoked one holds its place no longer than this.
@@ -94,6 +96,33 @@ impl Relay {
             if let Err(refusal) = identify(&self.context, &self.active.load(), request.hash) {
                 return refusal;
             }
+        }
+    }
+}
+
+/// Takes the request and `tokens` of it from the key's `limits`; the guard returns what was not used.
+///
+/// # Errors
+/// [`Refusal::OverLimit`]: too little is left.
+pub(super) async fn take_from_limits(
+    context: &RelayContext,
+    guard: &mut RequestGuard,
+    limits: &Limits,
+    tokens: u64,
+) -> Result<(), ServeError> {
+    let ask = AdmissionRequest { limits: *limits, tokens };
+    let state = &mut guard.state;
+    let admission = state.admission.as_mut().expect("a slot was taken before the body was read");
+    match context.counters.admit(admission, ask, context.clock.now()).await {
+        Ok(()) => {
+            state.requests_left = admission.requests();
+            state.tokens_left = admission.tokens();
+            Ok(())
+        }
+        Err(denied) => {
+            state.requests_left = denied.left.requests;
+            state.tokens_left = denied.left.tokens;
+            Err(Refusal::OverLimit(denied.over).into())
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::config::OnAbandon;
 use crate::domain::budget::Charge;
 use crate::domain::call::{Call, Endpoint};
 use crate::domain::estimate::UsageBasis;
-use crate::domain::id::{DeploymentId, KeyId, RequestId};
+use crate::domain::id::{DeploymentId, KeyId, RequestId, TierId};
 use crate::domain::limit::{LimitKind, RateLimitStatus};
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::policy::KeyRecord;
@@ -29,12 +29,14 @@ pub(super) struct AnswerAccount {
     pub(super) account: Arc<ProviderAccount>,
     /// It is stored there, so that it may be referred to by its id.
     is_stored: bool,
+    /// It was made by an earlier request: what is known of it need not be kept again.
+    pub(super) is_known: bool,
 }
 
 impl AnswerAccount {
     /// Of an answer to `call` from `account`.
     pub(super) fn new(call: &Call, account: Arc<ProviderAccount>) -> Self {
-        Self { account, is_stored: call.metadata().is_stored }
+        Self { account, is_stored: call.metadata().is_stored, is_known: call.stored().is_some() }
     }
 
     /// Whether a later request may refer to `id`.
@@ -253,4 +255,15 @@ pub(super) struct RequestOutcome {
     pub(super) at: Instant,
     /// The same instant in Unix milliseconds.
     pub(super) at_unix_ms: i64,
+}
+
+/// `deployment` as receipts name it, reached through `tier`.
+pub(super) fn deployment_of(table: &RoutingTable, deployment: DeploymentId, tier: Option<TierId>) -> ServingDeployment {
+    let target = table.deployment(deployment);
+    ServingDeployment {
+        model: table.model(target.model).name.clone(),
+        deployment: target.name.clone(),
+        tier: tier.map(|tier| table.tier(tier).name.clone()),
+        region: table.region(target.region).clone(),
+    }
 }

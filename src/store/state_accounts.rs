@@ -33,6 +33,9 @@ pub trait DurableStateAccounts: Send + Sync {
     /// Keeps it. It never blocks: it is written in the background, and dropped if too much waits.
     fn keep(&self, made: MadeState);
 
+    /// Forgets what made `id`. It never blocks, as `keep`, and comes after what was kept before.
+    fn forget(&self, id: OwnedStateId);
+
     /// Which account made `id`, and when, in seconds of Unix time.
     fn find(&self, id: OwnedStateId) -> StoreFuture<'static, Result<Option<(ProviderAccount, i64)>, StoreUnavailable>>;
 }
@@ -44,13 +47,27 @@ pub struct StateAccounts {
     durable: Option<Arc<dyn DurableStateAccounts>>,
 }
 
-type AccountsById = HashMap<OwnedStateId, (Arc<ProviderAccount>, i64)>;
+/// `None` of what is forgotten: the database may still have it for a moment.
+type AccountsById = HashMap<OwnedStateId, Option<(Arc<ProviderAccount>, i64)>>;
 
 /// Two generations: the older one is forgotten when the younger one is full.
 #[derive(Default)]
 struct LatestStates {
     younger: AccountsById,
     older: AccountsById,
+}
+
+impl LatestStates {
+    fn insert(&mut self, id: OwnedStateId, account: Option<(Arc<ProviderAccount>, i64)>) {
+        if self.younger.len() >= IN_MEMORY {
+            self.older = std::mem::take(&mut self.younger);
+        }
+        self.younger.insert(id, account);
+    }
+
+    fn get(&self, id: &OwnedStateId) -> Option<&Option<(Arc<ProviderAccount>, i64)>> {
+        self.younger.get(id).or_else(|| self.older.get(id))
+    }
 }
 
 impl StateAccounts {
@@ -63,14 +80,29 @@ impl StateAccounts {
     pub fn keep(&self, made: MadeState) {
         let mut latest = self.latest.lock();
         for id in &made.ids {
-            if latest.younger.len() >= IN_MEMORY {
-                latest.older = std::mem::take(&mut latest.younger);
-            }
-            latest.younger.insert(*id, (made.account.clone(), made.made_unix_s));
+            latest.insert(*id, Some((made.account.clone(), made.made_unix_s)));
         }
         drop(latest);
         if let Some(durable) = &self.durable {
             durable.keep(made);
+        }
+    }
+
+    /// The same of what may have been kept before: only what is not in memory is kept anew.
+    pub fn keep_unknown(&self, mut made: MadeState) {
+        let latest = self.latest.lock();
+        made.ids.retain(|id| latest.get(id).is_none());
+        drop(latest);
+        if !made.ids.is_empty() {
+            self.keep(made);
+        }
+    }
+
+    /// Forgets what made `id`: from now on it is unknown. It never blocks.
+    pub fn forget(&self, id: OwnedStateId) {
+        self.latest.lock().insert(id, None);
+        if let Some(durable) = &self.durable {
+            durable.forget(id);
         }
     }
 
@@ -83,12 +115,9 @@ impl StateAccounts {
         id: OwnedStateId,
         now_unix_s: i64,
     ) -> Result<Option<Arc<ProviderAccount>>, StoreUnavailable> {
-        let in_memory = {
-            let latest = self.latest.lock();
-            latest.younger.get(&id).or_else(|| latest.older.get(&id)).cloned()
-        };
+        let in_memory = self.latest.lock().get(&id).cloned();
         let found = match (in_memory, &self.durable) {
-            (Some(found), _) => Some(found),
+            (Some(found), _) => found,
             (None, Some(durable)) => durable.find(id).await?.map(|(account, made)| (Arc::new(account), made)),
             (None, None) => None,
         };
@@ -124,6 +153,17 @@ mod tests {
         assert_eq!(found(&accounts, 4, 2_000).await, None);
         assert_eq!(found(&accounts, 2, 999 + KEPT_SECONDS).await.as_deref(), Some("a"));
         assert_eq!(found(&accounts, 2, 1_000 + KEPT_SECONDS).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_is_unknown_and_not_kept_again_by_a_read() {
+        let accounts = StateAccounts::default();
+        accounts.keep(made([1, 2], "a", 1_000));
+        accounts.forget(id(1));
+        accounts.keep_unknown(made([1, 2, 3], "b", 2_000));
+        assert_eq!(found(&accounts, 1, 2_000).await, None);
+        assert_eq!(found(&accounts, 2, 2_000).await.as_deref(), Some("a"));
+        assert_eq!(found(&accounts, 3, 2_000).await.as_deref(), Some("b"));
     }
 
     #[tokio::test]

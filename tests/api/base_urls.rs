@@ -69,7 +69,7 @@ async fn a_path_that_names_no_endpoint_says_what_a_base_url_is() {
     let (gateway, provider) = gateway().await;
     for path in [
         "/v1/chat/completions/chat/completions",
-        "/v1/responses/nothing",
+        "/v1/responses/resp_1/nothing",
         "/elsewhere/v1/chat/completions",
         "/openai/deployments/m/chat/completions",
         "/v2/chat/completions",

@@ -46,6 +46,7 @@ mod spellings;
 mod stalls;
 mod status;
 mod stepdown;
+mod stored;
 mod stored_keys;
 mod streams;
 mod support;

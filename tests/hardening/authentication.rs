@@ -24,7 +24,7 @@ enum RouteAccess {
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 29] = [
+const ROUTES: [(&str, RouteAccess); 33] = [
     ("/admin/v1/audit", RouteAccess::Admin),
     ("/admin/v1/credits", RouteAccess::Admin),
     ("/admin/v1/credits/grants", RouteAccess::Admin),
@@ -53,7 +53,11 @@ const ROUTES: [(&str, RouteAccess); 29] = [
     ("/v1/models", RouteAccess::Key),
     ("/v1/models/{*id}", RouteAccess::Key),
     ("/v1/responses", RouteAccess::Key),
+    ("/v1/responses/compact", RouteAccess::Key),
     ("/v1/responses/input_tokens", RouteAccess::Key),
+    ("/v1/responses/{id}", RouteAccess::Key),
+    ("/v1/responses/{id}/cancel", RouteAccess::Key),
+    ("/v1/responses/{id}/input_items", RouteAccess::Key),
 ];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
 const HOSTS: [&str; 4] = ["tests", "localhost", "127.0.0.1:1", "admin.internal"];
@@ -67,7 +71,11 @@ const NO_KEYS: [&str; 4] = [
 
 /// The path of a route with its parameters filled in.
 fn filled(route: &str) -> String {
-    route.replace("{*id}", "org%2Fmodel").replace("{name}", "app").replace("{request_id}", "req_1").replace("{id}", "1")
+    route
+        .replace("{*id}", "org%2Fmodel")
+        .replace("{name}", "app")
+        .replace("{request_id}", "req_1")
+        .replace("{id}", "1")
 }
 
 /// The spellings of a path, the plain one first.

@@ -29,6 +29,8 @@ async fn what_was_made_before_a_restart_is_found_after_it_and_what_is_too_old_is
     accounts.keep(made(100..102, "eu", now - KEPT_SECONDS + 1));
     // The same again, as a later request may make it.
     accounts.keep(made(101..103, "us", now));
+    accounts.keep(made(103..104, "us", now));
+    accounts.forget(id(103));
     until_written(&ledger);
     drop((ledger, writing));
 

@@ -702,7 +702,7 @@ fn lists_of_dimensions(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn endpoints_or_null(_: &mut SchemaGenerator) -> Schema {
-    one_of_or_null(&Endpoint::ALL.map(Endpoint::name))
+    one_of_or_null(&Endpoint::ON_RECEIPTS.map(Endpoint::name))
 }
 
 fn outcomes(_: &mut SchemaGenerator) -> Schema {

@@ -100,7 +100,11 @@ impl AnswerForm {
             Endpoint::Chat => ["\"tool", "\"function", "\"response_format"].iter().any(|name| names(name)),
             Endpoint::Completions => names("\"echo"),
             Endpoint::Embeddings => true,
-            Endpoint::Messages | Endpoint::CountTokens | Endpoint::Responses | Endpoint::InputTokens => false,
+            Endpoint::Messages
+            | Endpoint::CountTokens
+            | Endpoint::Responses
+            | Endpoint::InputTokens
+            | Endpoint::StoredResponses => false,
         };
         let Some(members) = asks.then(|| serde_json::from_slice::<BodyMembers<'_>>(body).ok()).flatten() else {
             return Ok(Self::Text);
@@ -109,7 +113,11 @@ impl AnswerForm {
             Endpoint::Chat => chat(&members, seed),
             Endpoint::Completions => Ok(echo(&members)),
             Endpoint::Embeddings => vectors(&members),
-            Endpoint::Messages | Endpoint::CountTokens | Endpoint::Responses | Endpoint::InputTokens => Ok(Self::Text),
+            Endpoint::Messages
+            | Endpoint::CountTokens
+            | Endpoint::Responses
+            | Endpoint::InputTokens
+            | Endpoint::StoredResponses => Ok(Self::Text),
         }
     }
 }

@@ -62,12 +62,10 @@ fn read_metadata(endpoint: Endpoint, body: &[u8], listed: &ListedMembers) -> Res
     let place = BodyText::of(body)?;
     let mut given = GivenReader::new(place.text, listed, |tool| OWN_TOOLS.contains(&tool));
     let metadata = match endpoint {
-        // Those of other dialects are read there.
-        Endpoint::Chat | Endpoint::Messages | Endpoint::CountTokens | Endpoint::Responses | Endpoint::InputTokens => {
-            chat(place, &mut given)
-        }
         Endpoint::Completions => completions(place, &mut given),
         Endpoint::Embeddings => embeddings(place, &mut given),
+        // Those of other dialects are read there.
+        _ => chat(place, &mut given),
     }?;
     Ok(RequestMetadata { given: given.end()?, ..metadata })
 }

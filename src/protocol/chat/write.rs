@@ -69,7 +69,11 @@ impl ChatWriter<'_> {
             Endpoint::Chat => "chatcmpl",
             Endpoint::Completions => "cmpl",
             Endpoint::Embeddings => "embd",
-            Endpoint::Messages | Endpoint::CountTokens | Endpoint::Responses | Endpoint::InputTokens => "msg",
+            Endpoint::Messages
+            | Endpoint::CountTokens
+            | Endpoint::Responses
+            | Endpoint::InputTokens
+            | Endpoint::StoredResponses => "msg",
         }
     }
 

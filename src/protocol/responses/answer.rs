@@ -5,6 +5,10 @@
 //!
 //! Start reading in [`ResponsesStream::read`].
 
+mod stored;
+
+pub use stored::read_stored;
+
 use crate::domain::provider_state::StateId;
 use crate::protocol::chat::usage::usage_report;
 use crate::protocol::json::lenient::{NestedText, NonEmptyValue, PartsReader, PartsValue, TokenCount};
@@ -36,9 +40,16 @@ pub struct ResponsesStream {
     counted_bytes: u64,
     /// The number of the next event.
     next_number: u64,
+    /// It is of a stored response: what became of that is for its client, whatever it is.
+    is_stored: bool,
 }
 
 impl ResponsesStream {
+    /// A reader of a stored response's events, which may begin anywhere among them: each of them is good.
+    pub fn of_stored() -> Self {
+        Self { is_stored: true, ..Self::default() }
+    }
+
     /// Reads one event and passes `note` each moment in it; returns how the event is to be passed on.
     ///
     /// # Errors
@@ -97,6 +108,9 @@ impl ResponsesStream {
 
     fn take_in(&mut self, event: &Event<'_>, read: &ResponsesEvent<'_>, mut note: impl FnMut(Moment)) -> FrameEdit {
         self.next_number = read.number.0.unwrap_or(self.next_number).saturating_add(1);
+        if self.is_stored {
+            note(Moment::Content { text_bytes: 0 });
+        }
         let by_name = || event.name.and_then(|name| str::from_utf8(name).ok()).map(ResponsesEventKind::of);
         match read.kind.or_else(by_name) {
             Some(ResponsesEventKind::Failed) => return self.failed(read, note),
@@ -117,17 +131,20 @@ impl ResponsesStream {
                 self.content(note);
             }
             Some(ResponsesEventKind::ItemAdded | ResponsesEventKind::Part) => self.content(note),
-            Some(ResponsesEventKind::Ended) => {
-                let response = read.response();
-                response.made(&mut note);
-                // Again, where they came by themselves: some hosts leave that out.
-                response.output.made(&mut note);
-                self.is_over = true;
-                note(Moment::Finish);
-                response.usage(&mut note);
-                note(Moment::End);
-            }
+            Some(ResponsesEventKind::Ended) => return self.ended(&read.response(), note),
         }
+        FrameEdit::Keep
+    }
+
+    /// The response is over.
+    fn ended(&mut self, response: &ResponseObject<'_>, mut note: impl FnMut(Moment)) -> FrameEdit {
+        response.made(&mut note);
+        // Again, where they came by themselves: some hosts leave that out.
+        response.output.made(&mut note);
+        self.is_over = true;
+        note(Moment::Finish);
+        response.usage(&mut note);
+        note(Moment::End);
         FrameEdit::Keep
     }
 
@@ -142,6 +159,9 @@ impl ResponsesStream {
     /// request that is at fault.
     fn failed(&mut self, read: &ResponsesEvent<'_>, mut note: impl FnMut(Moment)) -> FrameEdit {
         let response = read.response();
+        if self.is_stored {
+            return self.ended(&response, note);
+        }
         let is_about_request =
             self.is_refused || response.error.is_some_and(|error| is_about_request(error.get().as_bytes()));
         if !is_about_request && !self.is_begun {
@@ -162,10 +182,10 @@ impl ResponsesStream {
     /// An error by itself. One about the request is the client's to read; `response.failed` may follow it. Any other one
     /// says to clients no more than the end of the stream does, which is still to come.
     fn error(&mut self, error: &[u8], mut note: impl FnMut(Moment)) -> FrameEdit {
-        if self.is_begun {
+        if self.is_begun && !self.is_stored {
             return FrameEdit::Ignore;
         }
-        if is_about_request(error) {
+        if self.is_stored || is_about_request(error) {
             self.is_refused = true;
             note(Moment::Finish);
             return FrameEdit::Keep;
@@ -203,6 +223,14 @@ fn is_about_request(error: &[u8]) -> bool {
 /// # Errors
 /// [`AnswerError`]: it is not one JSON object.
 pub fn read_whole(body: &[u8], note: impl FnMut(Moment)) -> Result<(), AnswerError> {
+    read_response(body, |response| take_whole(response, body, note))
+}
+
+/// Reads `body` as one response.
+///
+/// # Errors
+/// [`AnswerError`]: it is not one JSON object.
+fn read_response(body: &[u8], take: impl FnOnce(&ResponseObject<'_>)) -> Result<(), AnswerError> {
     let mended_body;
     let response = match serde_json::from_slice::<PartsValue<ResponseObject<'_>>>(body) {
         Ok(response) => response.0,
@@ -219,7 +247,7 @@ pub fn read_whole(body: &[u8], note: impl FnMut(Moment)) -> Result<(), AnswerErr
     if !response.is_object {
         return Err(AnswerError::NotAnObject(serde_json::error::Category::Data));
     }
-    take_whole(&response, body, note);
+    take(&response);
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 //! Start reading at [`HealthRegistry`]; what an attempt holds, and how its end is reported, is in `permit.rs`.
 
 mod credential;
+mod lookup;
 mod pauses;
 mod permit;
 mod resting;

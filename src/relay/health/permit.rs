@@ -126,7 +126,7 @@ impl Permit {
     /// Says whether its answer has stalled. That counts against its deployment at once, as if it had broken off, because
     /// its end may come long after; if it goes on, it is taken back.
     pub fn stalls(&mut self, stalled: bool, now: Instant) {
-        if stalled == self.stalled {
+        if stalled == self.stalled || self.reported {
             return;
         }
         self.stalled = stalled;
@@ -276,8 +276,10 @@ impl Permit {
         self.report(end, silent.then_some(false), now);
     }
 
-    fn report(&mut self, end: AttemptEnd, finished: Option<bool>, now: Instant) {
-        self.reported = true;
+    pub(super) fn report(&mut self, end: AttemptEnd, finished: Option<bool>, now: Instant) {
+        if std::mem::replace(&mut self.reported, true) {
+            return;
+        }
         let mut health = self.state.health.lock();
         health.gauge.ended(self.attempt, now);
         if let Some(good) = finished {

@@ -101,7 +101,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
     Ok(Receipt {
         id: RequestId(u128::from_be_bytes(row.get("id")?)),
         received_unix_ms: row.get("received_unix_ms")?,
-        endpoint: from_label(label("endpoint")?, Endpoint::ALL, Endpoint::name)?,
+        endpoint: from_label(label("endpoint")?, Endpoint::ON_RECEIPTS, Endpoint::name)?,
         key: text("key")?,
         team: text("team")?,
         policy: text("policy")?,

@@ -41,6 +41,12 @@ impl DurableStateAccounts for SqliteStateAccounts {
         }
     }
 
+    fn forget(&self, id: OwnedStateId) {
+        if !self.writer.submit_unhurried(Box::new(ForgetOperation { id })) {
+            tracing::error!("the store's queue is full: what was deleted may be asked for again after a restart");
+        }
+    }
+
     fn find(&self, id: OwnedStateId) -> StoreFuture<'static, Result<Option<(ProviderAccount, i64)>, StoreUnavailable>> {
         let (path, permits) = (self.path.clone(), self.permits.clone());
         Box::pin(async move {
@@ -95,6 +101,24 @@ impl WriteOperation for KeepOperation {
 
     fn describe(&self) -> String {
         format!("which account of '{}' made something", self.made.account.provider)
+    }
+
+    fn committed(self: Box<Self>) {}
+}
+
+struct ForgetOperation {
+    id: OwnedStateId,
+}
+
+impl WriteOperation for ForgetOperation {
+    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut delete = transaction.prepare_cached("DELETE FROM state_accounts WHERE id = ?1")?;
+        delete.execute([self.id.0])?;
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "that something an account made is deleted".to_owned()
     }
 
     fn committed(self: Box<Self>) {}

@@ -5,6 +5,7 @@
 //! of headers only those of the request, the configured ones, and the ones written here.
 
 mod own_requests;
+mod stored;
 
 use super::fields::{HostFields, sensitive};
 use super::{OwnMembers, ReplySource, UpstreamReply, unanswered};
@@ -79,6 +80,9 @@ impl NetworkProvider {
         own: OwnMembers,
         now: Instant,
     ) -> Result<UpstreamReply, AttemptError> {
+        if let Some(stored) = request.call.stored() {
+            return self.open_stored(request, stored, now).await;
+        }
         let url = self.fields.url(&self.urls[request.call.endpoint() as usize], request.fields);
         let mut http_request = Request::new(Method::POST, url);
         *http_request.headers_mut() = self.headers(request);

@@ -214,7 +214,7 @@ fn names(endpoint: Endpoint) -> &'static [&'static str] {
             "container",
             "thread",
         ],
-        Endpoint::Responses | Endpoint::InputTokens => &[],
+        Endpoint::Responses | Endpoint::InputTokens | Endpoint::StoredResponses => &[],
     }
 }
 

@@ -196,7 +196,8 @@ impl SimAnswer {
             | Endpoint::Completions
             | Endpoint::Embeddings
             | Endpoint::Responses
-            | Endpoint::InputTokens => {}
+            | Endpoint::InputTokens
+            | Endpoint::StoredResponses => {}
             Endpoint::Messages => {
                 let (length, cut) = self.lengths.first().copied().unwrap_or_default();
                 let text: String = (0..length).map(|position| self.token(0, position)).collect();

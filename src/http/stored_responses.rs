@@ -1,0 +1,68 @@
+//! `/v1/responses/{id}` and what is below it.
+//!
+//! It only reads what is asked for; whose the response is, and where it is kept, is for `relay`.
+
+use super::{AppState, Route, models, serve_routed, wrong_method};
+use crate::domain::stored_response::{StoredRequest, StoredRequestKind};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::routing::any;
+use http::Uri;
+use percent_encoding::percent_decode_str;
+use std::sync::Arc;
+
+/// The segment after which the id stands.
+const RESPONSES: &str = "responses";
+/// What no id is, as it is a path of its own at OpenAI, which is not served.
+const COMPACT: &str = "/v1/responses/compact";
+
+/// Its routes.
+pub(super) fn routes() -> Router<Arc<AppState>> {
+    let to = |action| move |State(app), request: Request| serve_routed(app, Route::Stored(action), request);
+    let response =
+        wrong_method("GET, HEAD, DELETE").get(to(StoredRequestKind::Retrieve)).delete(to(StoredRequestKind::Delete));
+    Router::new()
+        .route(COMPACT, any(|State(app), request: Request| serve_routed(app, Route::UnknownUrl, request)))
+        .route("/v1/responses/{id}", response)
+        .route("/v1/responses/{id}/cancel", wrong_method("POST").post(to(StoredRequestKind::Cancel)))
+        .route("/v1/responses/{id}/input_items", wrong_method("GET, HEAD").get(to(StoredRequestKind::InputItems)))
+}
+
+/// What a request to `uri`, one of these routes, asks for.
+pub(super) fn read(action: StoredRequestKind, uri: &Uri) -> StoredRequest {
+    let mut segments = uri.path().split('/').skip_while(|segment| *segment != RESPONSES);
+    let id = percent_decode_str(segments.nth(1).unwrap_or_default()).decode_utf8_lossy();
+    let is_true = |value: String| value == "1" || value.eq_ignore_ascii_case("true");
+    let stream = action == StoredRequestKind::Retrieve && models::parameter(uri, "stream").is_some_and(is_true);
+    StoredRequest { action, id: id.into(), query: uri.query().map(Into::into), stream }
+}
+
+/// The canonical path of what `segments`, those behind the version, name; `None` where it is nothing of a stored response.
+pub(super) fn canonical(segments: &[&str]) -> Option<String> {
+    let [RESPONSES, id, end @ ..] = segments else { return None };
+    let is_known = |action: &StoredRequestKind| {
+        action.path_end().split('/').filter(|part| !part.is_empty()).eq(end.iter().copied())
+    };
+    let action = StoredRequestKind::ALL.iter().find(|action| is_known(action))?;
+    Some(format!("/v1/{RESPONSES}/{id}{}", action.path_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_decoded_once_and_the_query_stays_as_it_came() {
+        let check = |action: StoredRequestKind, uri: &str, id: &str, stream: bool| {
+            let uri: Uri = uri.parse().expect("the case is a URI");
+            let expected = StoredRequest { action, id: id.into(), query: uri.query().map(Into::into), stream };
+            assert_eq!(read(action, &uri), expected, "{uri}");
+        };
+        check(StoredRequestKind::Retrieve, "/v1/responses/resp_1", "resp_1", false);
+        check(StoredRequestKind::Retrieve, "/v1/responses/resp%5F1?stream=true&starting_after=3", "resp_1", true);
+        check(StoredRequestKind::Retrieve, "/v1/responses/a%252fb?stream=True", "a%2fb", true);
+        check(StoredRequestKind::Retrieve, "/v1/responses/..%2f..%2ffiles?stream=false", "../../files", false);
+        check(StoredRequestKind::InputItems, "/v1/responses/resp_1/input_items?stream=true", "resp_1", false);
+        check(StoredRequestKind::Cancel, "/v1/responses/responses/cancel", "responses", false);
+    }
+}

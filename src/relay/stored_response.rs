@@ -1,0 +1,256 @@
+//! Requests about a response that its provider keeps: they go to the account that made it, for the key that it was made for,
+//! and to no other.
+//!
+//! Nothing is planned: one deployment of that account is asked, once more where its connection was stale. What is asked
+//! names a state to be in (read, cancelled, deleted), so that asking twice changes nothing. Whether it answers says nothing
+//! of how its model answers, so that no breaker is closed or opened by it, unless nobody could be reached at all.
+//!
+//! Start reading in [`serve`].
+
+use super::active_config::{ActiveConfig, PinnedAccount, ResolvedKey};
+use super::attempts::log_failure;
+use super::dispatch::CommittedAnswer;
+use super::guard::RequestGuard;
+use super::health::{FailureReport, Permit};
+use super::pinned::LOOK_UP_AGAIN;
+use super::receive::take_from_limits;
+use super::state::{AnswerAccount, deployment_of};
+use super::{Relay, RelayContext, ServeError};
+use crate::domain::call::{Call, Endpoint};
+use crate::domain::failure::Failure;
+use crate::domain::id::DeploymentId;
+use crate::domain::memory::InFlightAllowance;
+use crate::domain::provider_state::NamedState;
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::AnswerMode;
+use crate::domain::routing::health::{HealthSource, PermitKind};
+use crate::domain::routing::plan::Evidence;
+use crate::domain::stored_response::StoredRequestKind;
+use crate::upstream::{AttemptError, ForwardedFields, Timeouts, UpstreamAnswer, UpstreamRequest};
+use http::HeaderMap;
+use std::time::{Duration, Instant};
+
+/// When to ask again that failed, where no breaker says.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Serves `call` of `key`, which asks for a stored response, until `deadline`. `sent`: what of the client's headers and query
+/// its provider gets.
+///
+/// # Errors
+/// It is not the key's, its account is gone or down, or the provider refuses.
+pub(super) async fn serve(
+    relay: &Relay,
+    active: &ActiveConfig,
+    key: &ResolvedKey,
+    (call, headers, fields): (&Call, &HeaderMap, ForwardedFields<'_>),
+    deadline: Instant,
+    guard: &mut RequestGuard,
+) -> Result<CommittedAnswer, ServeError> {
+    let context = &*relay.context;
+    // It names none.
+    guard.state.asked_model = None;
+    let state = &call.metadata().refers_to[0];
+    let pinned = account_of(context, active, key, call, state).await?;
+    take_from_limits(context, guard, &key.record.limits, 0).await?;
+    guard.state.allowance = Some(relay.allowance(active, key));
+    let read = StoredRead { context, active, key, call, headers, fields, deadline, pinned };
+    let mut again = true;
+    let answered = loop {
+        let (deployment, permit) = read.permit()?;
+        match read.ask(deployment, permit, guard).await? {
+            Ok(answered) => break answered,
+            // As a stale connection does.
+            Err(error) if again && matches!(error.failure, Failure::Reset | Failure::Stale) => again = false,
+            Err(error) => return Err(read.failed(deployment, error)),
+        }
+    };
+    if call.stored().is_some_and(|stored| stored.action == StoredRequestKind::Delete) {
+        context.state_accounts.forget(state.id.of_owner(&key.record.name));
+    }
+    Ok(answered)
+}
+
+/// The account that made what `state` names, for `key`.
+async fn account_of(
+    context: &RelayContext,
+    active: &ActiveConfig,
+    key: &ResolvedKey,
+    call: &Call,
+    state: &NamedState,
+) -> Result<PinnedAccount, Refusal> {
+    let named = || Box::new(state.clone());
+    if !call.stored().is_some_and(|stored| stored.has_possible_id()) {
+        return Err(Refusal::StateNotFound { state: named() });
+    }
+    let now_unix_s = context.clock.unix_ms() / 1000;
+    let found = context.state_accounts.find(state.id.of_owner(&key.record.name), now_unix_s).await;
+    let found = found.map_err(|_| Refusal::NoDeployment { retry_after: LOOK_UP_AGAIN })?;
+    let account = found.ok_or_else(|| Refusal::StateNotFound { state: named() })?;
+    active.pinned(&account).ok_or_else(|| Refusal::AccountGone { state: named() })
+}
+
+/// One request to the account that keeps the response.
+struct StoredRead<'a> {
+    context: &'a RelayContext,
+    active: &'a ActiveConfig,
+    key: &'a ResolvedKey,
+    call: &'a Call,
+    headers: &'a HeaderMap,
+    fields: ForwardedFields<'a>,
+    deadline: Instant,
+    pinned: PinnedAccount,
+}
+
+impl StoredRead<'_> {
+    /// Its deployments, those of models that serve Responses first.
+    fn deployments(&self) -> Vec<DeploymentId> {
+        let table = &self.active.snapshot.table;
+        let of_account = |id: &DeploymentId| table.deployment(*id).provider == self.pinned.provider;
+        let mut all: Vec<DeploymentId> = table.deployment_ids().filter(of_account).collect();
+        all.sort_by_key(|id| !table.model(table.deployment(*id).model).endpoints.contains(Endpoint::Responses));
+        all
+    }
+
+    fn mode(&self) -> AnswerMode {
+        AnswerMode::of(self.call.metadata().stream, self.active.snapshot.table.settings.hold_streams)
+    }
+
+    /// The first of them that may be asked now.
+    ///
+    /// # Errors
+    /// None may; or there is none any more.
+    fn permit(&self) -> Result<(DeploymentId, Permit), ServeError> {
+        let now = self.context.clock.now();
+        let view = self.active.deployments.view_for(self.key.team, None);
+        let view = view.with_credential(Some(self.pinned.credential)).for_endpoint(Endpoint::StoredResponses);
+        let deployments = self.deployments();
+        let permits = deployments.iter().map(|id| (*id, view.take(*id, self.mode(), PermitKind::DespiteSilence, now)));
+        if let Some(found) = permits.into_iter().find_map(|(id, permit)| Some((id, permit?))) {
+            return Ok(found);
+        }
+        if deployments.is_empty() {
+            let state = Box::new(self.call.metadata().refers_to[0].clone());
+            return Err(Refusal::AccountGone { state }.into());
+        }
+        let until = deployments.iter().filter_map(|id| view.why_passed_over(*id, now)?.1).min();
+        let retry_after = until.map_or(ASK_AGAIN, |until| until.saturating_duration_since(now));
+        Err(Refusal::NoDeployment { retry_after }.into())
+    }
+
+    /// Asks `deployment` once. The inner error is the attempt's.
+    async fn ask(
+        &self,
+        deployment: DeploymentId,
+        mut permit: Permit,
+        guard: &mut RequestGuard,
+    ) -> Result<Result<CommittedAnswer, AttemptError>, ServeError> {
+        let number = guard.state.attempts.len() as u32 + 1;
+        guard.attempt_sent(number, deployment_of(&self.active.snapshot.table, deployment, None));
+        let allowance = guard.state.allowance.clone().unwrap_or_default();
+        let request = self.request(deployment, permit.credential(), &allowance);
+        let signs = permit.signs_of_life();
+        let sent = guard.wait(self.active.upstreams.send(request, &signs)).await;
+        let now = self.context.clock.now();
+        match sent {
+            Ok(answer) => {
+                permit.let_go(now);
+                Ok(Ok(self.commit(number, deployment, permit, answer, guard)))
+            }
+            Err(mut error) => {
+                guard.state.provider_named(number, error.provider_request_id.take());
+                let is_said = error.provider_error.is_some();
+                guard.attempt_failed(number, error.failure, is_said, now);
+                if is_said && speaks_of_the_request(error.failure) {
+                    permit.let_go(now);
+                    return Err(error.provider_error.map_or(error.failure.into(), |said| ServeError::Rejected(*said)));
+                }
+                self.report(deployment, permit, &error, guard);
+                Ok(Err(error))
+            }
+        }
+    }
+
+    fn request<'r>(
+        &'r self,
+        deployment: DeploymentId,
+        credential: usize,
+        allowance: &'r InFlightAllowance,
+    ) -> UpstreamRequest<'r> {
+        let table = &self.active.snapshot.table;
+        let target = table.deployment(deployment);
+        let model = table.model(target.model);
+        let draw = self.context.rng.draw();
+        let left = self.deadline.saturating_duration_since(self.context.clock.now());
+        UpstreamRequest {
+            provider: self.pinned.provider,
+            credential,
+            model: &self.active.upstream_models[deployment.index()],
+            call: self.call,
+            mode: self.mode(),
+            headers: self.headers,
+            fields: self.fields,
+            ceiling: None,
+            // Nothing is written for a whole answer; the events of one that goes on come when they are made.
+            timeouts: Timeouts { first_token: left, whole: model.first_token, idle: left, deadline: self.deadline },
+            fault: self.context.faults.drawn(&target.name, table.region(target.region), draw),
+            draw,
+            allowance,
+        }
+    }
+
+    fn commit(
+        &self,
+        number: u32,
+        deployment: DeploymentId,
+        permit: Permit,
+        mut answer: UpstreamAnswer,
+        guard: &mut RequestGuard,
+    ) -> CommittedAnswer {
+        guard.attempt_answered(number, self.context.clock.now());
+        guard.state.provider_named(number, answer.provider_request_id.take());
+        guard.state.provider = Some(self.active.labels(deployment).clone());
+        let account = self.active.account(deployment, permit.credential());
+        guard.state.made_by = Some(AnswerAccount::new(self.call, account));
+        let model = self.active.snapshot.table.deployment(deployment).model;
+        CommittedAnswer { answer, permit, estimator: self.active.deployments.estimator(model).clone() }
+    }
+
+    /// Reports that an attempt failed, which is evidence only where nobody was reached.
+    fn report(&self, deployment: DeploymentId, permit: Permit, error: &AttemptError, guard: &RequestGuard) {
+        let target = self.active.snapshot.table.deployment(deployment);
+        let model = &self.active.snapshot.table.model(target.model).name;
+        let labels = self.active.labels(deployment).attempt(model, permit.credential());
+        let status = error.provider_error.as_ref().map(|reply| reply.status);
+        let report = FailureReport { failure: error.failure, status, detail: &error.detail, labels };
+        log_failure(guard, &target.name, &report);
+        // What may be taken back is nothing: it counts for nobody.
+        drop(permit.failed(&report, Evidence::Neutral, self.context.clock.now()));
+    }
+
+    /// What the client gets for the last failure.
+    fn failed(&self, deployment: DeploymentId, error: AttemptError) -> ServeError {
+        let now = self.context.clock.now();
+        let view = self.active.deployments.view_for(self.key.team, None);
+        let until = view.why_passed_over(deployment, now).and_then(|(_, until)| until);
+        let retry_after = until.map_or(ASK_AGAIN, |until| until.saturating_duration_since(now)).max(ASK_AGAIN);
+        match error.failure {
+            Failure::Throttled { after } => ServeError::Throttled { retry_after: after.unwrap_or(ASK_AGAIN) },
+            failure @ (Failure::Unreachable
+            | Failure::ConnectTimeout
+            | Failure::Reset
+            | Failure::Stale
+            | Failure::FirstTokenTimeout
+            | Failure::WholeTimeout
+            | Failure::Status(_)) => ServeError::AccountDown { failure, retry_after },
+            failure => failure.into(),
+        }
+    }
+}
+
+/// Whether a provider's reply is about the response that was asked for: the client gets it as it came.
+fn speaks_of_the_request(failure: Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Rejected | Failure::ContextTooLong | Failure::NotFound | Failure::NoEndpoint | Failure::Status(409)
+    )
+}
