@@ -26,7 +26,7 @@ fn links(page: &str) -> impl Iterator<Item = &str> {
 /// The anchors of a page's headings, as code hosts make them.
 fn anchors(page: &str) -> BTreeSet<String> {
     let prose: String = page.split("```").step_by(2).collect();
-    let headings = prose.lines().filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#').trim()));
+    let headings = prose.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let kept = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
     headings.map(|heading| heading.to_lowercase().replace(|c| !kept(c), "").replace(' ', "-")).collect()
 }
