@@ -329,7 +329,11 @@ impl ApiError {
     /// they asked the provider itself.
     pub fn failed(failure: Failure) -> Self {
         let error = match failure {
-            Failure::FirstTokenTimeout | Failure::WholeTimeout | Failure::Deadline | Failure::Silent => Self::server(
+            Failure::FirstTokenTimeout
+            | Failure::WholeTimeout
+            | Failure::IdleTimeout
+            | Failure::Deadline
+            | Failure::Silent => Self::server(
                 StatusCode::GATEWAY_TIMEOUT,
                 "upstream_timeout",
                 "No provider of this model answered in time. Ask for less, or allow more time.",

@@ -241,6 +241,7 @@ impl StoredRead<'_> {
             | Failure::Stale
             | Failure::FirstTokenTimeout
             | Failure::WholeTimeout
+            | Failure::IdleTimeout
             | Failure::Status(_)) => ServeError::AccountDown { failure, retry_after },
             failure => failure.into(),
         }

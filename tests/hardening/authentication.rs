@@ -71,11 +71,7 @@ const NO_KEYS: [&str; 4] = [
 
 /// The path of a route with its parameters filled in.
 fn filled(route: &str) -> String {
-    route
-        .replace("{*id}", "org%2Fmodel")
-        .replace("{name}", "app")
-        .replace("{request_id}", "req_1")
-        .replace("{id}", "1")
+    route.replace("{*id}", "org%2Fmodel").replace("{name}", "app").replace("{request_id}", "req_1").replace("{id}", "1")
 }
 
 /// The spellings of a path, the plain one first.
