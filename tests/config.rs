@@ -177,6 +177,12 @@ refused! {
     an_alias_over_an_unknown_name: "[tiers.default]\nmodels = [\"m\"]\n[aliases.auto]\nsplit = { defualt = 1 }\n";
     an_alias_over_an_alias: "[aliases.a]\nsplit = { m = 1 }\n[aliases.b]\nsplit = { a = 1 }\n";
     an_alias_with_a_share_of_zero: "[aliases.auto]\nsplit = { m = 0 }\n";
+    // SLAs
+    an_sla_above_a_hundred: "[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"100.1%\", credits = [{ below = \"99%\", credit = \"101%\" }] }\n";
+    an_sla_without_uptime: "[policies.a]\nmodels = [\"*\"]\nsla = { first_token = \"500ms\" }\n";
+    an_sla_whose_steps_are_out_of_order: "[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\", credits = [{ below = \"99.95%\", credit = \"10%\" }, { below = \"99%\", credit = \"10%\" }, { below = \"99%\", credit = \"25%\" }, { below = \"95%\", credit = \"0%\" }] }\n";
+    an_sla_whose_receipts_are_not_kept: "[store]\nretention = \"30d\"\n[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }\n";
+    an_sla_measured_in_an_unknown_way: "[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\", measure = \"10m\", zone = \"Mars/Olympus\", first_token = { p = \"95%\" } }\n";
     // routing
     a_breaker_that_opens_longer_than_it_may: "[routing]\nbreaker = { open = \"30s\" }\n";
     more_than_one_retry_on_500: "[routing]\nsame_region_retry_on_500 = 2\n";
@@ -474,7 +480,7 @@ fn a_file_that_may_not_be_read_is_named_with_what_to_do() {
 fn what_is_not_built_is_listed() {
     let snapshot = loaded(DESIGN_EXAMPLE, &TestEnvironment::of_the_examples());
     let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
-    let expected = ["policies.pro.priority", "policies.pro.sla"];
+    let expected = ["policies.pro.priority"];
     assert_eq!(settings, expected);
     for unenforced in &snapshot.unenforced {
         assert!(!unenforced.why.is_empty(), "{unenforced:?}");
@@ -491,6 +497,7 @@ fn each_unbuilt_feature_is_found_by_its_setting() {
     check("[store]\nshared = \"redis://127.0.0.1\"", "store.shared");
     check("[telemetry]\notlp = \"http://127.0.0.1:4318\"", "telemetry.otlp");
     check("[routing]\nstream = \"splice\"", "routing.stream");
+    check("[store]\nurl = \"memory:\"\n[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }", "policies.a.sla");
     check("[policies.a]\nmodels = [\"*\"]\ntotal = { max_concurrent = 9 }", "policies.a.total.max_concurrent");
     check("[policies.a]\nmodels = [\"*\"]\ntotal = { tokens_per_minute = 9 }", "policies.a.total.tokens_per_minute");
     check(

@@ -11,6 +11,7 @@ mod credits;
 mod faults;
 mod keys;
 mod report_time;
+mod sla;
 mod teams;
 mod usage;
 pub mod views;

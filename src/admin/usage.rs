@@ -42,7 +42,7 @@ impl AdminOperations {
         found.ok_or_else(|| AdminError::NotFound { kind: RecordKind::Request, name: id.to_string() })
     }
 
-    fn reports(&self) -> Result<&dyn Reports, AdminError> {
+    pub(super) fn reports(&self) -> Result<&dyn Reports, AdminError> {
         self.reports.as_deref().ok_or(AdminError::NoLedger)
     }
 }

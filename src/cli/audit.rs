@@ -42,7 +42,7 @@ pub(super) enum AuditCommand {
 pub(super) struct AuditListArgs {
     #[command(flatten)]
     time_range: TimeRangeArgs,
-    /// Only changes of this kind of thing: key, team, deployment, configuration
+    /// Only changes of this kind of thing: key, team, deployment, configuration, sla
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// Only changes of what has this name

@@ -35,6 +35,8 @@ mod residency;
 mod secrets;
 pub mod serve;
 mod service_manager;
+mod sla;
+mod sla_closing;
 mod status;
 mod store;
 mod table;
@@ -109,6 +111,11 @@ enum Command {
     Residency {
         #[command(subcommand)]
         command: residency::ResidencyCommand,
+    },
+    /// Show how the SLAs of policies are kept, and close a month
+    Sla {
+        #[command(subcommand)]
+        command: sla::SlaCommand,
     },
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
     Usage(usage::UsageArgs),
@@ -196,6 +203,7 @@ pub fn main() -> ExitCode {
         Command::Credits { command } => credits::credits(&command),
         Command::Audit { command } => audit::audit(&command),
         Command::Residency { command } => residency::residency(&command),
+        Command::Sla { command } => sla::sla(&command),
         Command::Usage(args) => usage::usage(&args),
         Command::Cost(args) => cost::cost(&args),
         Command::Prices { command } => prices::prices(&command),

@@ -12,7 +12,7 @@ use super::demo_store::DemoStore;
 use super::environment::CommandEnvironment;
 use super::operator::operator;
 use super::take_over::{self, Predecessor, TakeOverError, TakeOverListener, TakeOverResources};
-use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, service_manager, store};
+use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, service_manager, sla_closing, store};
 use crate::admin::{AdminOperations, clashes};
 use crate::clock::Clock;
 use crate::config::{
@@ -163,6 +163,7 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     let origin = if matches!(address, ListenAddress::Unix(_)) { String::new() } else { format!("{scheme}://") };
     say(io::stdout(), format!("listening on {origin}{address}\n"));
     service_manager::notify_ready();
+    tokio::spawn(sla_closing::keep_slas(gateway.app.clone()));
     let relay = gateway.relay.clone();
     tokio::spawn(return_idle_leases(relay.clone(), keyring.clone(), clock));
     tokio::spawn(apply_store_changes(relay.clone(), keyring.clone(), clock));

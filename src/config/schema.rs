@@ -41,12 +41,13 @@ pub fn setting_rows() -> Vec<SettingRow> {
     let catalogue = describe();
     let row = |setting: &SettingDescription| SettingRow {
         path: setting.path.clone(),
-        is_table: matches!(setting.kind, SettingKind::Table | SettingKind::OneOrMore | SettingKind::Tables(_)),
+        is_table: !matches!(setting.kind, SettingKind::Value(_) | SettingKind::List(_)),
         is_array: matches!(setting.kind, SettingKind::Tables(_)),
         expected: match &setting.kind {
             SettingKind::Value(kind) => kind.expected.to_owned(),
             SettingKind::List(kind) => format!("an array; each {}", kind.expected),
             SettingKind::Tables(Some(short)) => format!("an array of tables, or of {} each", short.expected),
+            SettingKind::ShortOrTable(short) => format!("a table, or {}", short.expected),
             SettingKind::OneOrMore => "a table, or an array of tables".to_owned(),
             SettingKind::Table | SettingKind::Tables(None) => String::new(),
         },
@@ -118,6 +119,7 @@ fn described(catalogue: &SettingCatalogue, setting: &SettingDescription) -> Valu
             object(json!({ "anyOf": [{ "type": "array", "items": one }, one] }))
         }
         SettingKind::Table => table(catalogue, &setting.path),
+        SettingKind::ShortOrTable(short) => object(json!({ "anyOf": [value(short), table(catalogue, &setting.path)] })),
         SettingKind::OneOrMore => {
             let one = Value::Object(table(catalogue, &setting.path));
             object(json!({ "anyOf": [one, { "type": "array", "items": one }] }))

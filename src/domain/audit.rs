@@ -11,6 +11,8 @@ use crate::domain::budget::BudgetSpec;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{Grant, StoredKey, StoredSecret, StoredTeam};
 use crate::domain::secret::bytes_of_hex;
+use crate::domain::sla::closing::SlaClosing;
+use crate::domain::sla::percent_text;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -125,6 +127,20 @@ impl AuditEntry {
             name: grant.holder.name.clone(),
             changes: changes.into_iter().flatten().collect(),
         }
+    }
+
+    /// A statement about a month of an SLA.
+    pub fn of_closing(closing: &SlaClosing) -> Self {
+        let SlaClosing { policy, month, statement, eligible, failed, .. } = closing;
+        let changes = [
+            ChangedField::of("statement", Some((statement - 1).to_string()), Some(statement.to_string())),
+            ChangedField::of("eligible", None, Some(eligible.to_string())),
+            ChangedField::of("failed", None, Some(failed.to_string())),
+            ChangedField::of("uptime", None, closing.uptime_millionths.map(|uptime| percent_text(uptime, 4))),
+            ChangedField::of("granted", None, Some(closing.granted().to_string())),
+        ];
+        let changes = changes.into_iter().flatten().collect();
+        Self { kind: "sla", name: format!("{policy} {month}").into(), changes }
     }
 }
 

@@ -38,6 +38,7 @@ pub mod residency;
 pub mod retry;
 pub mod routing;
 pub mod secret;
+pub mod sla;
 pub mod status;
 pub mod stored_response;
 pub mod usage;

@@ -11,6 +11,7 @@ use crate::domain::id::{DeploymentId, ModelId, RegionId, TierId};
 use crate::domain::limit::Limits;
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::{RESERVED_PREFIX, RoutingTable, Target};
+use crate::domain::sla::SlaTerms;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Policy {
     pub money: PolicyMoney,
     /// When a second attempt is made beside one whose first token is late; `None`: only when its deployment is silent.
     pub hedge: Option<HedgeRule>,
+    /// What is promised, and the credit given when it is not kept; `None`: nothing is.
+    pub sla: Option<Arc<SlaTerms>>,
 }
 
 /// The regions that requests may go to.
@@ -108,6 +111,7 @@ impl Policy {
             clamp: false,
             money: PolicyMoney::default(),
             hedge: None,
+            sla: None,
         }
     }
 

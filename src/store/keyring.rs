@@ -6,11 +6,16 @@
 //!
 //! Start reading in [`Keyring::find`], then [`Keyring::write`].
 
-use super::{ChangeContext, Register, RegisterChange, RegisterContents, RegisterWriteError, StoreUnavailable};
+use super::{
+    ChangeContext, PromisedMonth, Register, RegisterChange, RegisterContents, RegisterWriteError, SlaPresence,
+    StoreUnavailable,
+};
 use crate::domain::audit::{AuditEntry, AuditQuery, AuditRow};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, QuarantinedRow, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
+use crate::domain::sla::closing::SlaClosing;
+use crate::domain::sla::month::SlaMonth;
 use foldhash::fast::FixedState;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -202,6 +207,27 @@ impl Keyring {
     /// [`StoreUnavailable`]: they cannot be read now.
     pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditRow>, StoreUnavailable> {
         self.register.audit(query).await
+    }
+
+    /// The statements about `month` of `policy`, in their order.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`]: they cannot be read now.
+    pub async fn sla_closings(&self, policy: Arc<str>, month: SlaMonth) -> Result<Vec<SlaClosing>, StoreUnavailable> {
+        self.register.sla_closings(policy, month).await
+    }
+
+    /// The months in which an SLA was promised, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`]: they cannot be read now.
+    pub async fn sla_promised(&self) -> Result<Vec<PromisedMonth>, StoreUnavailable> {
+        self.register.sla_promised().await
+    }
+
+    /// Records that a gateway is alive, and what it promises.
+    pub fn present(&self, presence: SlaPresence) {
+        self.register.present(presence);
     }
 
     /// Reads what was changed since the last read, by any process; returns whether there was anything.

@@ -4,17 +4,19 @@
 
 use super::audit::next_row;
 use super::{
-    ChangeContext, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
-    StoreUnavailable,
+    ChangeContext, PromisedMonth, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError,
+    SlaPresence, StoreFuture, StoreUnavailable,
 };
 use crate::domain::audit::{AuditChain, AuditEnd, AuditEntry, AuditQuery, AuditRow};
 use crate::domain::budget::WindowSpan;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
+use crate::domain::sla::closing::SlaClosing;
+use crate::domain::sla::month::SlaMonth;
 use crate::store::memory_lease_store::MemoryLeaseStore;
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A register in memory.
@@ -32,6 +34,8 @@ struct RegisterState {
     by_hash: HashMap<KeyHash, Arc<str>>,
     teams: BTreeMap<Arc<str>, StoredTeam>,
     grants: Vec<Grant>,
+    closings: Vec<SlaClosing>,
+    promised: BTreeSet<(SlaMonth, Arc<str>)>,
     /// By their numbers.
     audit: Vec<Arc<AuditRow>>,
 }
@@ -83,9 +87,21 @@ impl RegisterState {
                 self.grants.push(Grant { id: version, ..grant });
                 entry
             }
+            RegisterChange::SlaClosing(closing) => {
+                if self.closings_of(&closing.policy, closing.month).count() + 1 != closing.statement as usize {
+                    return Err(RegisterConflict::Changed);
+                }
+                let entry = AuditEntry::of_closing(&closing);
+                self.closings.push(closing);
+                entry
+            }
         };
         self.note(&entry, context);
         Ok(version)
+    }
+
+    fn closings_of<'a>(&'a self, policy: &'a str, month: SlaMonth) -> impl DoubleEndedIterator<Item = &'a SlaClosing> {
+        self.closings.iter().filter(move |closing| *closing.policy == *policy && closing.month == month)
     }
 
     fn note(&mut self, entry: &AuditEntry, context: &ChangeContext) {
@@ -167,6 +183,30 @@ impl Register for MemoryRegister {
         let state = self.state();
         let links = state.audit.iter().map(|row| row.link()).collect();
         Box::pin(std::future::ready(Ok(AuditChain { links, end: state.audit_end() })))
+    }
+
+    fn sla_closings(
+        &self,
+        policy: Arc<str>,
+        month: SlaMonth,
+    ) -> StoreFuture<'static, Result<Vec<SlaClosing>, StoreUnavailable>> {
+        let closings = self.state().closings_of(&policy, month).cloned().collect();
+        Box::pin(std::future::ready(Ok(closings)))
+    }
+
+    fn sla_promised(&self) -> StoreFuture<'static, Result<Vec<PromisedMonth>, StoreUnavailable>> {
+        let state = self.state();
+        let promised = state.promised.iter().map(|(month, policy)| PromisedMonth {
+            policy: policy.clone(),
+            month: *month,
+            closed_requests: state.closings_of(policy, *month).next_back().map(|closing| closing.requests),
+        });
+        Box::pin(std::future::ready(Ok(promised.collect())))
+    }
+
+    /// Whether it was alive is known as long as it is.
+    fn present(&self, presence: SlaPresence) {
+        self.state().promised.extend(presence.promised.into_iter().map(|(policy, month)| (month, policy)));
     }
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {

@@ -26,6 +26,9 @@ use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::domain::register::{CreditBalance, Grant, Holder, QuarantinedRow, StoredKey, StoredTeam};
 use crate::domain::secret::{IdempotencySecret, KeyHash};
+use crate::domain::sla::closing::SlaClosing;
+use crate::domain::sla::month::SlaMonth;
+use crate::domain::sla::tally::INTERVAL_MS;
 use keyring::Keyring;
 use memory::MemoryLedger;
 use memory_lease_store::MemoryLeaseStore;
@@ -177,6 +180,19 @@ pub trait Register: Send + Sync {
     /// What the audit is verified by.
     fn audit_chain(&self) -> StoreFuture<'static, Result<AuditChain, StoreUnavailable>>;
 
+    /// The statements about `month` of `policy`, in their order.
+    fn sla_closings(
+        &self,
+        policy: Arc<str>,
+        month: SlaMonth,
+    ) -> StoreFuture<'static, Result<Vec<SlaClosing>, StoreUnavailable>>;
+
+    /// The months in which an SLA was promised, the oldest first.
+    fn sla_promised(&self) -> StoreFuture<'static, Result<Vec<PromisedMonth>, StoreUnavailable>>;
+
+    /// Records that a gateway is alive, and what it promises. It never blocks, and gets no version.
+    fn present(&self, presence: SlaPresence);
+
     /// Records when secrets were last used, in Unix milliseconds. It never blocks, and gets no version.
     fn used(&self, uses: Vec<(KeyHash, i64)>);
 
@@ -230,6 +246,35 @@ pub enum RegisterChange {
     },
     /// Adds a grant.
     Grant(Grant),
+    /// Adds a statement about a month of an SLA, which must be the next one about it. Its grants are changes of their own.
+    SlaClosing(SlaClosing),
+}
+
+/// A month in which a policy promised an SLA.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PromisedMonth {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// The month.
+    pub month: SlaMonth,
+    /// How many receipts the newest statement about it counted; `None`: it is not closed.
+    pub closed_requests: Option<u64>,
+}
+
+/// That a gateway is alive, and what its configuration promises.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlaPresence {
+    /// The interval of five minutes, as its number since 1970.
+    pub interval: i64,
+    /// Each policy with an SLA, and the month that is running in its zone.
+    pub promised: Vec<(Arc<str>, SlaMonth)>,
+}
+
+impl SlaPresence {
+    /// The interval that `unix_ms` is in.
+    pub fn interval_at(unix_ms: i64) -> i64 {
+        unix_ms.div_euclid(INTERVAL_MS)
+    }
 }
 
 /// Who makes a change, and when.
@@ -258,7 +303,7 @@ pub enum RegisterWriteError {
 /// How a change conflicts with the stored state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RegisterConflict {
-    /// The entry has another version.
+    /// The entry has another version, or the statement about the month was made already.
     Changed,
     /// Another key has one of the secrets.
     SecretTaken,

@@ -9,6 +9,7 @@ use super::{StoreFuture, StoreUnavailable};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
+use crate::domain::sla::tally::{SlaMonthTally, SlaQuery};
 
 /// A ledger that can be read while it is written.
 pub trait Reports: Send + Sync {
@@ -21,4 +22,10 @@ pub trait Reports: Send + Sync {
 
     /// The receipt of request `id`.
     fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, StoreUnavailable>>;
+
+    /// The receipts of `query`, counted for the SLA of its policy.
+    fn sla(&self, query: SlaQuery) -> StoreFuture<'static, Result<SlaMonthTally, StoreUnavailable>>;
+
+    /// How many receipts there are in the month of `query`.
+    fn sla_requests(&self, query: SlaQuery) -> StoreFuture<'static, Result<u64, StoreUnavailable>>;
 }

@@ -76,7 +76,7 @@ impl AdminGateway {
             usage: Usage { prompt: 30, completion: 10, ..Usage::default() },
             ..ChatAnswer::default()
         }));
-        let config = config(&provider);
+        let config = config(&provider).replace("[policies.all]\n", "[policies.all]\nsla = { uptime = \"99.9%\" }\n");
         let gateway = TestGateway::start_with_stores(compile(&config), 1, memory, stores).await;
         let answer = send(&gateway, "GET", "/admin/v1/openapi.json", &bearer(ADMIN_TOKEN), None).await;
         let document = Document::of(answer.json());

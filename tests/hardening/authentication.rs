@@ -24,7 +24,7 @@ enum RouteAccess {
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 33] = [
+const ROUTES: [(&str, RouteAccess); 34] = [
     ("/admin/v1/audit", RouteAccess::Admin),
     ("/admin/v1/credits", RouteAccess::Admin),
     ("/admin/v1/credits/grants", RouteAccess::Admin),
@@ -37,6 +37,7 @@ const ROUTES: [(&str, RouteAccess); 33] = [
     ("/admin/v1/ledger", RouteAccess::Admin),
     ("/admin/v1/ledger/{request_id}", RouteAccess::Admin),
     ("/admin/v1/openapi.json", RouteAccess::Admin),
+    ("/admin/v1/sla", RouteAccess::Admin),
     ("/admin/v1/status", RouteAccess::Admin),
     ("/admin/v1/teams", RouteAccess::Admin),
     ("/admin/v1/teams/{name}", RouteAccess::Admin),

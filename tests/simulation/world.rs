@@ -622,6 +622,7 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             clamp: false,
             money: PolicyMoney::default(),
             hedge: None,
+            sla: None,
         };
         let key = KeyRecord {
             name: name.into(),

@@ -5,6 +5,8 @@
 
 #[path = "audits.rs"]
 mod audits;
+#[path = "closings.rs"]
+mod closings;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;

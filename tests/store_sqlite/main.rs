@@ -20,6 +20,7 @@ mod process;
 mod receipts;
 mod reports;
 mod retention;
+mod sla;
 mod state_accounts;
 mod strangers;
 mod succession;

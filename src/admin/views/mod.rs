@@ -9,10 +9,12 @@
 
 mod audit;
 mod fault;
+mod sla;
 mod status;
 
 pub use audit::AuditRowObject;
 pub use fault::FaultObject;
+pub use sla::{SlaClosingObject, SlaReportObject, first_token_kept};
 pub use status::StatusObject;
 
 use super::{IssuedKey, KeyView, Page, RecordSource, TeamView};

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::reader::{Diagnostics, Setting};
 use super::super::sections::{
     BudgetPeriodKeyword, BudgetSection, ConfigFile, HedgeSection, KeySection, LimitsSection, PolicySection,
-    UnpricedModels,
+    SlaCreditSection, SlaFirstTokenSection, SlaSection, UnpricedModels,
 };
+use super::super::settings::{StoreLocation, StoreSettings};
 use super::super::{ExtraKey, KeyHash};
 use super::report_unknown;
 use crate::domain::budget::{BudgetPeriod, BudgetSpec};
@@ -17,7 +19,13 @@ use crate::domain::limit::Limits;
 use crate::domain::policy::{HedgeRule, KeyRecord, Policy, PolicyMoney, Residency};
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::RoutingTable;
+use crate::domain::sla::{SlaCreditStep, SlaFirstToken, SlaTerms};
 
+/// The share of first tokens that an objective is for where it is not said: the usual percentile.
+const USUAL_SHARE_BP: u32 = 9_500;
+/// How long receipts must be kept where a policy has an SLA: a month, the two days until it closes, and a week in which the
+/// gateway may be down.
+const SLA_KEEPS_RECEIPTS: Duration = Duration::from_secs(40 * 86_400);
 /// In a policy's `tiers`: all of them.
 const ALL: &str = "*";
 /// The policy of keys that are in no file: everything, without limits.
@@ -41,6 +49,7 @@ pub(super) fn policies(diagnostics: &Diagnostics<'_>, file: &ConfigFile, table: 
                 unpriced: policy.unknown_price.value == UnpricedModels::Allow,
             },
             hedge: policy.hedge.as_ref().and_then(hedge),
+            sla: policy.sla.as_ref().and_then(sla_terms).map(Arc::new),
         })
     };
     file.policies.iter().map(policy).collect()
@@ -52,6 +61,41 @@ fn hedge(written: &HedgeSection) -> Option<HedgeRule> {
         at_least: written.at_least.value.0,
         extra_bp: written.extra.value.basis_points,
     })
+}
+
+/// `None` only where something is missing that was reported.
+fn sla_terms(written: &SlaSection) -> Option<SlaTerms> {
+    let first_token = |written: &SlaFirstTokenSection| {
+        let share_bp = written.p.as_ref().map_or(USUAL_SHARE_BP, |share| share.value.basis_points);
+        Some(SlaFirstToken { share_bp, within: written.within.as_ref()?.value.0 })
+    };
+    let step = |written: &SlaCreditSection| {
+        let (below, credit) = (written.below.as_ref()?.value, written.credit.as_ref()?.value);
+        Some(SlaCreditStep { below_bp: below.basis_points, credit_bp: credit.basis_points })
+    };
+    Some(SlaTerms {
+        uptime_bp: written.uptime.as_ref()?.value.basis_points,
+        first_token: written.first_token.as_ref().and_then(first_token),
+        credits: written.credits.iter().filter_map(step).collect(),
+        measure: written.measure.value,
+        min_requests: written.min_requests.value.get(),
+        zone: written.zone.value.clone(),
+    })
+}
+
+/// Reports an SLA that cannot be kept account of: its receipts are not stored, or deleted before their month is closed.
+pub(super) fn require_receipts(diagnostics: &Diagnostics<'_>, file: &ConfigFile, store: &StoreSettings) {
+    for policy in file.policies.iter().filter(|policy| policy.sla.is_some()) {
+        let Some(uptime) = policy.sla.as_ref().and_then(|sla| sla.uptime.as_ref()) else { continue };
+        if !matches!(store.location, StoreLocation::Sqlite(_)) {
+            let setting = uptime.path.trim_end_matches(".uptime");
+            diagnostics.unenforced(setting, "receipts are kept in memory only, so that no month could be closed");
+        } else if let Some(retention) = store.retention.filter(|keep| *keep < SLA_KEEPS_RECEIPTS) {
+            let days = retention.as_secs() / 86_400;
+            let message = format!("receipts are kept for {days} days, and a month closes two days after its end");
+            diagnostics.report_at(uptime, message, "set `[store] retention` to 40d or more".to_owned());
+        }
+    }
 }
 
 fn tiers(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &PolicySection) -> Vec<bool> {
@@ -219,15 +263,10 @@ fn lower<N: Copy + Ord + std::fmt::Display>(
 
 fn everything(table: &RoutingTable) -> Policy {
     Policy {
-        name: EXTRA_POLICY.into(),
         tiers: vec![true; table.tiers.len()],
         models: vec![Glob::new(ALL)],
         reserved: true,
-        residency: None,
-        limits: Limits::default(),
-        clamp: false,
-        money: PolicyMoney::default(),
-        hedge: None,
+        ..Policy::deny_all(EXTRA_POLICY.into())
     }
 }
 

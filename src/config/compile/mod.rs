@@ -96,6 +96,8 @@ pub(super) fn compile(
     let policies = access::policies(diagnostics, &file, &table);
     let keys = access::keys(diagnostics, &file, &table, &policies, extra_keys);
     access::require_ceilings(diagnostics, &file, &table, &policies);
+    let store = store_settings(&file.store, source);
+    access::require_receipts(diagnostics, &file, &store);
     let teams = access::teams(&file);
     let provider = |provider| provider_settings(provider, catalogue, &mut used);
     let providers = file.providers.into_iter().filter_map(provider).collect();
@@ -111,7 +113,7 @@ pub(super) fn compile(
             malformed_frame: file.routing.malformed_frame.value,
         },
         server: server_settings(diagnostics, file.server),
-        store: store_settings(file.store, source),
+        store,
         telemetry: TelemetrySettings {
             log: file.telemetry.log.value.0,
             metrics: file.telemetry.metrics.value,
@@ -244,7 +246,7 @@ fn tls_settings(diagnostics: &Diagnostics<'_>, tls: TlsSection) -> Option<TlsSet
     }
 }
 
-fn store_settings(store: StoreSection, source: &ConfigSource) -> StoreSettings {
+fn store_settings(store: &StoreSection, source: &ConfigSource) -> StoreSettings {
     // A URL of no known kind was reported when it was read.
     let written = StoreLocation::of_url(&store.url.value.0).unwrap_or(StoreLocation::Memory);
     // A variable is read where the process runs, like every path of a command line.
@@ -257,8 +259,8 @@ fn store_settings(store: StoreSection, source: &ConfigSource) -> StoreSettings {
     StoreSettings {
         location,
         former_path,
-        retention: store.retention.map(|days| days.value.duration()),
-        shared: store.shared.map(|url| url.value.0),
+        retention: store.retention.as_ref().map(|days| days.value.duration()),
+        shared: store.shared.as_ref().map(|url| url.value.0.clone()),
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) enum SettingKind {
     Table,
     /// A table, or an array of such tables.
     OneOrMore,
+    /// A table, or a plain value that is short for one.
+    ShortOrTable(SettingType),
     /// An array of tables; with a type, each may be a plain value instead.
     Tables(Option<SettingType>),
 }

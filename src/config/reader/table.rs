@@ -168,6 +168,15 @@ impl<'d> Table<'d> {
         self.array_items(key.name)
     }
 
+    /// A table, or a plain `T` that is short for one; `None` where it is absent.
+    pub(crate) fn short_or_table<T: SettingValue>(&mut self, key: SettingKey) -> Option<ConfigValueRef<'d>> {
+        self.describe(key, SettingKind::ShortOrTable(SettingType::of::<T>()), None);
+        if self.diagnostics.recorder.is_writing() {
+            return Some(self.blank_at(self.path.child(key.name)));
+        }
+        self.value_ref(key.name)
+    }
+
     /// An empty table at `path`, whose settings are to be described.
     fn blank_at(&self, path: SettingPath) -> ConfigValueRef<'d> {
         let value = &self.diagnostics.blank;

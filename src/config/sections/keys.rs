@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::super::reader::{Setting, SettingKey, Table, ValueError, keywords, section};
 use super::super::value::{Expiry, Name, NonZeroDuration, Percent, SecretDigest};
 use super::check_name;
+use super::sla::SlaSection;
 use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::glob::Glob;
 use crate::domain::money::NanoUsd;
@@ -29,8 +30,7 @@ section! {
         /// A second attempt beside the first while it has no token; the first good frame wins.
         hedge: Option<HedgeSection> = optional_table(HedgeSection::read),
         /// What is promised, and the credit given when it is not kept.
-        #[unbuilt = "no credit would be given"]
-        sla: Option<SlaSection> = optional_table(SlaSection::read),
+        sla: Option<SlaSection> = optional_table(SlaSection::checked),
         /// Whether an answer is shortened to what is left of a budget rather than refused.
         clamp: Setting<bool> = or(false),
         /// Whether models without a price may be used where a budget applies; they then cost nothing.
@@ -106,33 +106,6 @@ section! {
         /// At most this share of the traffic.
         // Two requests in a hundred may be sent twice.
         extra: Setting<Percent> = or(Percent::whole(2)),
-    }
-}
-
-section! {
-    /// `sla = { … }`
-    #[allow(dead_code, reason = "the credit of an SLA is not built")]
-    pub(in crate::config) struct SlaSection {
-        /// The share of requests served.
-        uptime: Option<Setting<Percent>> = required(),
-        /// The time to the first token.
-        first_token: Option<Setting<NonZeroDuration>> = optional(),
-        /// What is given back, by how much was missed.
-        credits: Vec<SlaCreditSection> = read_by(|key, table| {
-            let elements = table.elements(key).unwrap_or_default();
-            elements.iter().filter_map(|element| element.table(SlaCreditSection::read)).collect()
-        }),
-    }
-}
-
-section! {
-    /// Each of `credits = [{ … }, …]`
-    #[allow(dead_code, reason = "the credit of an SLA is not built")]
-    pub(in crate::config) struct SlaCreditSection {
-        /// Below this uptime …
-        below: Option<Setting<Percent>> = required(),
-        /// … this share of what was spent.
-        credit: Option<Setting<Percent>> = required(),
     }
 }
 

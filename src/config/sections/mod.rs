@@ -23,6 +23,7 @@ mod prices;
 mod providers;
 mod routing;
 mod server;
+mod sla;
 
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -43,6 +44,7 @@ pub(super) use prices::{PriceAboveSection, PriceSection};
 pub(super) use providers::{NetworkSection, ProviderSection, SimulationSection};
 pub(super) use routing::{AliasSection, BrokenStream, RoutingSection, TierSection};
 pub(super) use server::{ServerSection, StoreSection, TelemetrySection, TlsSection};
+pub(super) use sla::{SlaCreditSection, SlaFirstTokenSection, SlaSection};
 
 /// Settings whose value may be a secret: their lines are not shown when the file is not TOML.
 const SECRET_NAMES: [&str; 8] =

@@ -15,7 +15,7 @@ static KIND: Field<String> = Field {
     name: "kind",
     is: &AFTER_NAME,
     need: PresenceKind::Optional,
-    about: "Only changes of this kind of thing: key, team, deployment, configuration, fault.",
+    about: "Only changes of this kind of thing: key, team, deployment, configuration, fault, sla.",
 };
 static NAME: Field<String> =
     Field { name: "name", is: &AFTER_NAME, need: PresenceKind::Optional, about: "Only changes of what has this name." };

@@ -15,6 +15,7 @@ mod keys;
 mod openapi;
 mod operations;
 mod reports;
+mod sla;
 mod status;
 mod teams;
 mod value_types;

@@ -5,10 +5,10 @@
 use super::error::AdminFailure;
 use super::input::DescribedField;
 use super::openapi::OpenApiDocument;
-use super::{AdminRequest, AdminResponse, audit, credits, faults, keys, openapi, reports, status, teams};
+use super::{AdminRequest, AdminResponse, audit, credits, faults, keys, openapi, reports, sla, status, teams};
 use crate::admin::views::{
     AuditRowObject, BalanceObject, FaultObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject,
-    StatusObject, TeamObject, UsageReportObject,
+    SlaReportObject, StatusObject, TeamObject, UsageReportObject,
 };
 use crate::http::ops::TokenRole;
 use http::Method;
@@ -303,6 +303,16 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
             "Changes that operators made, the newest first: who, from where, by what, before and after.",
             response::<ListObject<AuditRowObject>>(),
             |a| Box::pin(audit::list(a)),
+        )
+    },
+    AdminOperation {
+        query: &sla::REPORTED_BY,
+        ..get(
+            "/admin/v1/sla",
+            "read_sla",
+            "Each SLA and how it is kept in a month: uptime, error budget, first tokens, credit.",
+            response::<ListObject<SlaReportObject>>(),
+            |a| Box::pin(sla::report(a)),
         )
     },
     get(

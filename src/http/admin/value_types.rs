@@ -10,6 +10,7 @@ use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
 use crate::domain::report::Dimension;
 use crate::domain::secret::KeyHash;
+use crate::domain::sla::month::SlaMonth;
 use serde_json::json;
 use std::time::Duration;
 
@@ -216,6 +217,12 @@ pub static LIMIT: ValueType<usize> = ValueType {
 pub static AFTER_NAME: ValueType<String> = ValueType {
     read: |node| short(node, CURSOR_MAX),
     schema: || json!({ "type": "string", "maxLength": CURSOR_MAX, "examples": ["growth-app"] }),
+};
+
+/// A calendar month.
+pub static MONTH: ValueType<SlaMonth> = ValueType {
+    read: |node| SlaMonth::parse(node.text()?).ok_or_else(|| InputError::value("write a month such as 2026-11")),
+    schema: || json!({ "type": "string", "pattern": "^(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])$", "examples": ["2026-11"] }),
 };
 
 /// A cursor: the number of a grant.

@@ -3,11 +3,12 @@
 //! The database is opened read-only: a report must never migrate it, or lock out or delay a gateway.
 
 use super::balances::{self, BudgetBalance, UnaccountedLease};
-use super::{OpenError, audit, migrate, open, receipt_row, register};
+use super::{OpenError, audit, migrate, open, receipt_row, register, sla};
 use crate::domain::audit::{AuditChain, AuditQuery, AuditRow};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
+use crate::domain::sla::tally::{SlaMonthTally, SlaQuery};
 use crate::store::RegisterContents;
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
@@ -95,6 +96,22 @@ impl LedgerReader {
             true
         };
         query.each(&self.connection, take).map_err(|error| self.failed(error))
+    }
+
+    /// The receipts of `query`, counted for the SLA of its policy as they are read.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn sla(&self, query: SlaQuery) -> Result<SlaMonthTally, LedgerReadError> {
+        sla::tally(&self.connection, query).map_err(|error| self.failed(error))
+    }
+
+    /// How many receipts there are in the month of `query`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn sla_requests(&self, query: &SlaQuery) -> Result<u64, LedgerReadError> {
+        sla::requests(&self.connection, query).map_err(|error| self.failed(error))
     }
 
     /// Every window of every budget, by scope, window and name.

@@ -26,6 +26,7 @@ mod receipt_row;
 mod register;
 mod reports;
 mod retention;
+mod sla;
 mod state_accounts;
 mod usage;
 mod writer;

@@ -11,7 +11,7 @@ use super::column::unreadable;
 use super::credit::{self, holder};
 use super::operation::WriteOperation;
 use super::writer::Writer;
-use super::{OpenError, migrate, open};
+use super::{OpenError, migrate, open, sla};
 use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow};
 use crate::domain::budget::BudgetSpec;
 use crate::domain::limit::Limits;
@@ -20,9 +20,11 @@ use crate::domain::register::{
     CreditBalance, Grant, Holder, KeyOverrides, QuarantinedRow, StoredKey, StoredSecret, StoredTeam,
 };
 use crate::domain::secret::KeyHash;
+use crate::domain::sla::closing::SlaClosing;
+use crate::domain::sla::month::SlaMonth;
 use crate::store::{
-    ChangeContext, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
-    StoreUnavailable,
+    ChangeContext, PromisedMonth, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError,
+    SlaPresence, StoreFuture, StoreUnavailable,
 };
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, Transaction, TransactionBehavior, params};
@@ -177,6 +179,25 @@ impl Register for SqliteRegister {
 
     fn audit_chain(&self) -> StoreFuture<'static, Result<AuditChain, StoreUnavailable>> {
         self.read(audit::chain)
+    }
+
+    fn sla_closings(
+        &self,
+        policy: Arc<str>,
+        month: SlaMonth,
+    ) -> StoreFuture<'static, Result<Vec<SlaClosing>, StoreUnavailable>> {
+        self.read(move |connection| sla::closings(connection, &policy, month))
+    }
+
+    fn sla_promised(&self) -> StoreFuture<'static, Result<Vec<PromisedMonth>, StoreUnavailable>> {
+        self.read(sla::promised)
+    }
+
+    fn present(&self, presence: SlaPresence) {
+        if let Some(writer) = &self.writer {
+            // Where the queue is full, the next one is recorded a minute later, in the same interval.
+            let _ = writer.submit_unhurried(Box::new(sla::PresenceOperation(presence)));
+        }
     }
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {
@@ -429,6 +450,7 @@ fn entry(transaction: &Transaction<'_>, change: &RegisterChange) -> rusqlite::Re
             let Holder { scope, name } = &grant.holder;
             AuditEntry::of_grant(credit::granted(transaction, *scope, name)?, grant)
         }
+        RegisterChange::SlaClosing(closing) => AuditEntry::of_closing(closing),
     })
 }
 
@@ -451,6 +473,9 @@ fn conflict(transaction: &Transaction<'_>, change: &RegisterChange) -> rusqlite:
         RegisterChange::Grant(Grant { holder: Holder { scope, name }, amount, .. }) => {
             let fits = credit::granted(transaction, *scope, name)?.checked_add(*amount).is_some();
             return Ok((!fits).then_some(RegisterConflict::TooMuchCredit));
+        }
+        RegisterChange::SlaClosing(closing) => {
+            return Ok((!sla::is_next(transaction, closing)?).then_some(RegisterConflict::Changed));
         }
     };
     let mut versions = transaction.prepare_cached(&format!("SELECT version FROM {table} WHERE name = ?1"))?;
@@ -481,6 +506,7 @@ fn write_change(transaction: &Transaction<'_>, change: &RegisterChange, version:
                 params![version, scope.label(), name, grant.amount.0, grant.reason, grant.by, grant.granted_unix_ms];
             transaction.prepare_cached(PUT_GRANT)?.execute(row).map(drop)
         }
+        RegisterChange::SlaClosing(closing) => sla::insert_closing(transaction, closing),
     }
 }
 
@@ -598,6 +624,9 @@ fn described(change: &RegisterChange) -> String {
         RegisterChange::Team { team, .. } => format!("the team '{}'", team.name),
         RegisterChange::Grant(Grant { holder: Holder { scope, name }, .. }) => {
             format!("the credit of the {} '{name}'", scope.label())
+        }
+        RegisterChange::SlaClosing(SlaClosing { policy, month, .. }) => {
+            format!("the closing of {month} for the policy '{policy}'")
         }
     }
 }

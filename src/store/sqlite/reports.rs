@@ -7,6 +7,7 @@ use super::{LedgerReadError, LedgerReader};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
+use crate::domain::sla::tally::{SlaMonthTally, SlaQuery};
 use crate::store::reports::Reports;
 use crate::store::{StoreFuture, StoreUnavailable};
 use std::path::{Path, PathBuf};
@@ -59,5 +60,13 @@ impl Reports for SqliteReports {
 
     fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, StoreUnavailable>> {
         self.read(move |reader| reader.receipt(id))
+    }
+
+    fn sla(&self, query: SlaQuery) -> StoreFuture<'static, Result<SlaMonthTally, StoreUnavailable>> {
+        self.read(move |reader| reader.sla(query))
+    }
+
+    fn sla_requests(&self, query: SlaQuery) -> StoreFuture<'static, Result<u64, StoreUnavailable>> {
+        self.read(move |reader| reader.sla_requests(&query))
     }
 }

@@ -1,0 +1,268 @@
+//! `tierway sla`: how each SLA is kept, and the closing of a month.
+//!
+//! `report` only reads, beside a running gateway. `close` does what a gateway does by itself two days after the end of a
+//! month; both may run at once, and credit is granted once.
+//!
+//! Start reading at [`sla`].
+
+use super::context::{CliContext, KNOWN_SOON, finish, note};
+use super::store::{CommandError, StoreArgs};
+use super::table::{NONE, decimal, grouped, table};
+use super::value_parsers::instant;
+use crate::admin::views::{ListObject, SlaClosingObject, SlaReportObject, first_token_kept, to_json};
+use crate::admin::{AdminOperations, Page};
+use crate::clock::Clock;
+use crate::domain::sla::closing::{SlaClosing, SlaCredit};
+use crate::domain::sla::month::SlaMonth;
+use crate::domain::sla::percent_text;
+use crate::domain::sla::report::{SlaFigures, SlaReport};
+use crate::domain::sla::tally::{SlaTally, SlaUptime};
+use crate::store::sqlite::{LedgerReader, SqliteReports};
+use clap::{Args, Subcommand};
+use std::fmt::Alignment;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CLOSE_HELP: &str =
+    "A gateway closes a month by itself, 48 hours after its end. This closes one that no gateway closed, or
+restates one at once for receipts that arrived later. Credit is granted once, and never taken back.";
+
+/// Subcommands of `sla`.
+#[derive(Subcommand, Debug)]
+pub(super) enum SlaCommand {
+    /// Show each SLA and how it is kept in a month: uptime, error budget, first tokens, causes, credit
+    Report(SlaReportArgs),
+    /// Close a month that is over, and grant the credit that is due
+    #[command(after_help = CLOSE_HELP)]
+    Close(SlaCloseArgs),
+}
+
+/// Arguments of `sla report`.
+#[derive(Args, Debug)]
+pub(super) struct SlaReportArgs {
+    /// The calendar month in the policy's zone, such as 2026-11 [default: the one that is running]
+    #[arg(long, value_name = "YYYY-MM", value_parser = month)]
+    month: Option<SlaMonth>,
+    /// Only this policy
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Arguments of `sla close`.
+#[derive(Args, Debug)]
+pub(super) struct SlaCloseArgs {
+    /// The calendar month in the policy's zone, such as 2026-11
+    #[arg(long, value_name = "YYYY-MM", value_parser = month)]
+    month: SlaMonth,
+    /// The policy
+    #[arg(long, value_name = "NAME")]
+    policy: String,
+    /// Print JSON: the statement, or null where nothing was to be done
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+fn month(text: &str) -> Result<SlaMonth, &'static str> {
+    SlaMonth::parse(text).ok_or("write a month such as 2026-11")
+}
+
+/// Runs `command`.
+///
+/// # Errors
+/// Only if the output cannot be written.
+pub(super) fn sla(command: &SlaCommand) -> anyhow::Result<ExitCode> {
+    finish(match command {
+        SlaCommand::Report(args) => report(args),
+        SlaCommand::Close(args) => close(args),
+    })
+}
+
+fn report(args: &SlaReportArgs) -> Result<String, CommandError> {
+    let context = CliContext::open_to_read(&args.store)?;
+    let admin = with_ledger(&context, &args.store)?;
+    let policy = args.policy.as_deref();
+    let items = context.run(admin.sla_reports(&context.snapshot, policy, args.month, Clock.unix_ms()))?;
+    if args.json {
+        return Ok(format!("{:#}\n", to_json(&ListObject::<SlaReportObject>::of(&Page { items, next: None }))));
+    }
+    if items.is_empty() {
+        return Ok("no policy has an `sla`\n".to_owned());
+    }
+    Ok(items.iter().map(text).collect::<Vec<_>>().join("\n"))
+}
+
+fn close(args: &SlaCloseArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store, "sla close")?;
+    let admin = with_ledger(&context, &args.store)?;
+    let closing = admin.close_month(&context.snapshot, &args.policy, args.month, Clock.unix_ms());
+    let closing = context.run(closing)?;
+    if args.json {
+        return Ok(format!("{:#}\n", to_json(&closing.as_ref().map(SlaClosingObject::from))));
+    }
+    let Some(closing) = closing else {
+        return Ok(format!("{} of {} is closed already, and no receipt arrived since\n", args.month, args.policy));
+    };
+    note(KNOWN_SOON);
+    Ok(statement(&closing))
+}
+
+/// The actions, with the ledger of the database.
+fn with_ledger(context: &CliContext, store: &StoreArgs) -> Result<AdminOperations, CommandError> {
+    let path = store.path_of(&context.snapshot)?;
+    LedgerReader::open(&path).map_err(CommandError::store)?;
+    Ok(context.admin.clone().with_reports(Some(Arc::new(SqliteReports::of(&path)))))
+}
+
+fn text(report: &SlaReport) -> String {
+    let (tally, query) = (&report.tally, &report.tally.query);
+    let terms = &*query.terms;
+    let mut out = format!(
+        "policy {}, {}: {} promised, measured by {}\n",
+        query.policy,
+        report.month,
+        percent_text(terms.uptime_bp, 2),
+        terms.measure.label()
+    );
+    if !report.is_over() {
+        let closes = instant(report.month.closes_unix_ms(&terms.zone));
+        out.push_str(&format!(
+            "month to date, until {}; it is closed from {closes} on\n",
+            instant(query.until_unix_ms)
+        ));
+    }
+    out.push_str(&lines(report));
+    if tally.dead_intervals > 0 {
+        out.push_str(&format!(
+            "{} intervals of five minutes without a gateway\n",
+            grouped(tally.dead_intervals.into())
+        ));
+    }
+    if tally.unreadable > 0 {
+        out.push_str(&format!("{} receipts cannot be read, and count for nothing\n", tally.unreadable));
+    }
+    if let Some(worst) = tally.all.worst_hour() {
+        let begins = instant(worst.begins_unix_ms);
+        out.push_str(&format!("worst hour: {} failed from {begins} on\n", grouped(worst.failed.into())));
+        for cause in &worst.causes {
+            let failed = grouped(cause.failed.into());
+            out.push_str(&format!("  {failed} {}, such as {}\n", cause.reason.label(), cause.example));
+        }
+    }
+    if let Some(kept) = first_token_kept(terms, &tally.all.first_tokens)
+        && let Some(objective) = terms.first_token
+    {
+        let (share, within) = (percent_text(objective.share_bp, 2), milliseconds(Some(objective.within)));
+        out.push_str(&format!("first token: {kept} within {within}; the objective is {share}\n"));
+    }
+    out.push_str(&credit(report));
+    out
+}
+
+/// The table: the policy, then each key.
+fn lines(report: &SlaReport) -> String {
+    let head = [
+        ("key", Alignment::Left),
+        ("eligible", Alignment::Right),
+        ("failed", Alignment::Right),
+        ("uptime", Alignment::Right),
+        ("budget left", Alignment::Right),
+        ("burn 1h/6h/3d", Alignment::Right),
+        ("first token p50/p95/p99", Alignment::Right),
+        ("spent", Alignment::Right),
+    ];
+    let row = |name: &str, tally: &SlaTally, figures: &SlaFigures| {
+        let quantiles = [50, 95, 99].map(|percent| milliseconds(tally.first_tokens.quantile(percent)));
+        let burn = figures.burn_thousandths.map(|burn| burn.map_or_else(|| NONE.to_owned(), thousandths));
+        let uptime = figures.uptime.map(SlaUptime::millionths).map(|uptime| percent_text(uptime, 4));
+        vec![
+            name.to_owned(),
+            grouped(tally.count.eligible.into()),
+            grouped(tally.count.failed.into()),
+            uptime.unwrap_or_else(|| NONE.to_owned()),
+            minutes(figures.budget_left_ms),
+            burn.join("/"),
+            quantiles.join("/"),
+            decimal(tally.spend_nanousd),
+        ]
+    };
+    let mut rows = vec![row("all", &report.tally.all, &report.all)];
+    for (key, figures) in &report.keys {
+        rows.extend(report.tally.keys.get(key).map(|tally| row(key, tally, figures)));
+    }
+    table(&head, &rows)
+}
+
+fn credit(report: &SlaReport) -> String {
+    if !report.closings.is_empty() {
+        return report.closings.iter().map(statement).collect();
+    }
+    let terms = &report.tally.query.terms;
+    match report.step {
+        Some(step) => {
+            let (below, share) = (percent_text(step.below_bp, 2), percent_text(step.credit_bp, 2));
+            format!("not closed; as it is, below {below}: {share} of what was spent\n")
+        }
+        None if report.tally.all.count.eligible < terms.min_requests => {
+            format!("not closed; no credit for fewer than {} eligible requests\n", terms.min_requests)
+        }
+        None => "not closed; as it is, no credit is due\n".to_owned(),
+    }
+}
+
+/// A statement and what it grants to whom.
+fn statement(closing: &SlaClosing) -> String {
+    let SlaClosing { policy, month, statement, eligible, failed, .. } = closing;
+    let verb = if *statement == 1 { "closed" } else { "restated" };
+    let uptime = closing.uptime_millionths.map_or_else(|| NONE.to_owned(), |uptime| percent_text(uptime, 4));
+    let step = closing.step.map_or_else(
+        || "no credit is due".to_owned(),
+        |step| {
+            format!("below {}: {} of what was spent", percent_text(step.below_bp, 2), percent_text(step.credit_bp, 2))
+        },
+    );
+    let mut out = format!(
+        "{month} of {policy} {verb} {}: uptime {uptime}, {failed} of {eligible} failed; {step}\n",
+        instant(closing.closed_unix_ms)
+    );
+    for SlaCredit { holder, spend, due, granted } in &closing.credits {
+        let (scope, name) = (holder.scope.label(), &holder.name);
+        out.push_str(&format!("  {scope} {name}: {spend} USD spent, {due} USD due, {granted} USD granted\n"));
+    }
+    out
+}
+
+fn minutes(ms: i64) -> String {
+    let tenths = ms.div_euclid(6_000);
+    format!("{}{}.{} min", if tenths < 0 { "-" } else { "" }, tenths.unsigned_abs() / 10, tenths.unsigned_abs() % 10)
+}
+
+fn thousandths(number: u64) -> String {
+    format!("{}.{}", number / 1_000, number % 1_000 / 100)
+}
+
+fn milliseconds(time: Option<Duration>) -> String {
+    time.map_or_else(|| NONE.to_owned(), |time| format!("{} ms", time.as_millis()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_of_time_are_shown_in_tenths() {
+        let check = |ms, expected: &str| assert_eq!(minutes(ms), expected);
+        check(2_592_000, "43.2 min");
+        check(0, "0.0 min");
+        check(-777_600, "-13.0 min");
+        check(-1, "-0.1 min");
+        assert_eq!(thousandths(14_460), "14.4");
+    }
+}
