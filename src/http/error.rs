@@ -356,7 +356,6 @@ impl ApiError {
             | Failure::ConnectTimeout
             | Failure::Reset
             | Failure::Stale
-            | Failure::IdleTimeout
             | Failure::Status(_)
             | Failure::Garbage
             | Failure::Unreadable
