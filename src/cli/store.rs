@@ -68,7 +68,8 @@ pub(super) async fn open(
     let fresh = random_bytes::<32>().map_err(|_| StoreOpenError::NoRandomBytes)?;
     let idempotency = Some(idempotency_secret(path, &fresh)?);
     let state_accounts = SqliteStateAccounts::of_gateway(path, ledger.writer(), unix_ms);
-    let state_accounts = Arc::new(StateAccounts::durable(Arc::new(state_accounts)));
+    let unbilled = SqliteStateAccounts::unbilled(path)?;
+    let state_accounts = Arc::new(StateAccounts::durable(Arc::new(state_accounts), unbilled));
     let keyring = Arc::new(keyring);
     let books = Stores { lease_store: ledger.clone(), ledger, keyring, reports, idempotency, state_accounts };
     Ok(OpenedStore { books, writing: Some(writing), lock })

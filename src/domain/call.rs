@@ -281,6 +281,8 @@ pub struct CostFacts {
     /// Whether some of the input is bounded by nothing in the body: files, videos, what the provider remembers. The
     /// body's bytes say nothing about its tokens.
     pub input_elsewhere: bool,
+    /// Whether its provider works in the background: its tokens are counted when the answer is asked for.
+    pub billed_later: bool,
     /// Media in the body, and images wherever they are.
     pub media: MediaSize,
     /// The client's ceilings on output tokens, by [`CeilingName::slot`].
@@ -383,6 +385,14 @@ impl Call {
             is_stored: true,
         };
         Self { endpoint: Endpoint::StoredResponses, body: Bytes::new(), metadata, stored: Some(Box::new(request)) }
+    }
+
+    /// What its answer is read as: one that is made in the background is a stored response, as far as it is by then.
+    pub fn answered_as(&self) -> Endpoint {
+        match self.metadata.cost_facts.billed_later && self.endpoint == Endpoint::Responses {
+            true => Endpoint::StoredResponses,
+            false => self.endpoint,
+        }
     }
 
     /// What it asks of a stored response; `None` for a call to a model.

@@ -77,6 +77,7 @@ pub(super) fn cost_facts(
     };
     let [first, second] = ceilings;
     Ok(CostFacts {
+        billed_later: false,
         candidates: 0,
         input_elsewhere,
         media: MediaSize::default(),

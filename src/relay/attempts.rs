@@ -13,7 +13,7 @@ use super::dispatch::{CommittedAnswer, Dispatch, FailedAttempts};
 use super::guard::RequestGuard;
 use super::health::{AttemptSigns, FailureReport, Permit, TeamHealthView};
 use super::read_on::{ClientState, ReadingHandle};
-use super::state::{AnswerAccount, deployment_of};
+use super::state::{AnswerAccount, BackgroundCharge, deployment_of};
 use crate::config::OnAbandon;
 use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
@@ -222,6 +222,7 @@ impl Dispatch<'_> {
         if self.call.endpoint().keeps_state() {
             let account = self.active.account(deployment, permit.credential());
             guard.state.made_by = Some(AnswerAccount::new(self.call, account));
+            guard.state.background = self.call.metadata().cost_facts.billed_later.then_some(BackgroundCharge::OfAnswer);
         }
         guard.state.on_abandon = self.active.on_abandon(deployment);
         guard.state.pause = self.paid.then(|| permit.pause_handle(table.settings.beyond_hold_pause));

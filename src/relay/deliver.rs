@@ -12,7 +12,7 @@ use super::error::StreamFailure;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::{AttemptLabels, FailureReport, Permit};
-use super::{ServeFuture, pinned, read_on};
+use super::{ServeFuture, background, pinned, read_on};
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::reason::Reason;
@@ -148,6 +148,7 @@ impl Drop for ReplyBody {
 impl ReplyInFlight {
     /// Keeps what the answer made, before its client can refer to it.
     fn keep_made(&mut self) {
+        background::begin(&mut self.guard, &self.body);
         let made = self.body.take_made();
         if !made.is_empty() {
             pinned::keep(&self.guard, made);
@@ -212,6 +213,9 @@ fn broke(permit: Permit, guard: &RequestGuard, failure: Failure, now: Instant) {
 
 /// Records the usage of the answer, as far as it is known by now.
 pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
+    if background::bill(guard, body) {
+        return;
+    }
     let state = &mut guard.state;
     let tally = body.tally();
     let (usage, basis) = match state.endpoint {
@@ -226,7 +230,8 @@ pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &Tok
 /// Improves the estimator with usage that the provider counted: with every stream at its end, and with a sample of
 /// whole answers while they are in memory.
 pub(super) fn learn(guard: &RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
-    if let (UsageBasis::Counted, Some(usage)) = (guard.state.basis, guard.state.usage) {
+    // Of a response in the background a part may have come.
+    if let (UsageBasis::Counted, Some(usage), None) = (guard.state.basis, guard.state.usage, guard.state.background) {
         let text_bytes = match body.exact_len() {
             Some(_) if estimator.should_sample() => body.whole_text_bytes().unwrap_or(0),
             Some(_) => 0,

@@ -8,6 +8,7 @@
 
 mod active_config;
 mod attempts;
+mod background;
 mod deliver;
 mod dispatch;
 mod early_head;
@@ -55,6 +56,7 @@ use crate::telemetry::Telemetry;
 use crate::upstream::ForwardedFields;
 use active_config::ResolvedKey;
 use arc_swap::ArcSwap;
+use background::DeferredCharges;
 use dispatch::{CommittedAnswer, Dispatch};
 use early_head::EarlyHead;
 use guard::RequestGuard;
@@ -93,6 +95,7 @@ pub(crate) struct RelayContext {
     keyring: Arc<Keyring>,
     idempotency: Option<IdempotencySecret>,
     state_accounts: Arc<StateAccounts>,
+    deferred_charges: DeferredCharges,
     key_ids: Mutex<KeyIds>,
     team_ids: Mutex<TeamIds>,
     /// What requests and answers hold in memory, of all keys and of each.

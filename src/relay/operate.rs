@@ -5,6 +5,7 @@
 //! Start reading at [`Relay::new`], then [`Relay::reload`].
 
 use super::active_config::{ActivateError, ActiveConfig, ListedModel, ResolvedKey};
+use super::background::DeferredCharges;
 use super::health::{HealthRegistry, StatusClock};
 use super::read_on::StopEvent;
 use super::{FaultRegistry, Relay, RelayContext, hash_of, identify};
@@ -72,6 +73,7 @@ impl Relay {
             keyring,
             idempotency,
             state_accounts,
+            deferred_charges: DeferredCharges::default(),
             key_ids,
             team_ids,
             in_flight_bytes,
@@ -168,6 +170,7 @@ impl Relay {
 
     /// Returns idle leases to their budgets. To be called from time to time.
     pub fn return_idle_leases(&self) {
+        self.context.end_old_background_bills();
         self.context.budget_pool.return_idle_leases(self.context.clock.unix_ms());
     }
 
@@ -175,6 +178,7 @@ impl Relay {
     /// first, so that its hold is charged.
     pub async fn close_budget_pool(&self) {
         self.context.stop.stop().await;
+        self.context.end_background_bills();
         self.context.budget_pool.close().await;
     }
 

@@ -6,6 +6,10 @@
 //!
 //! Start reading in [`hold_first`]; the end is [`RequestSpend::end`].
 
+mod deferred;
+
+pub(super) use deferred::DeferredSpend;
+
 use super::active_config::ActiveConfig;
 use super::in_flight::{AttemptNumbered, InFlightAttempts};
 use super::{RelayContext, ServeError};

@@ -3,6 +3,7 @@
 //! Filled as the request proceeds; at the end the receipt is made of it. It holds nothing that must be returned but
 //! through its [`guard`](super::guard), and decides nothing.
 
+use super::ActiveConfig;
 use super::health::{PauseHandle, ProviderLabels};
 use super::spend::{RequestCost, RequestSpend};
 use crate::config::OnAbandon;
@@ -14,7 +15,7 @@ use crate::domain::limit::{LimitKind, RateLimitStatus};
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
-use crate::domain::provider_state::{ProviderAccount, StateId};
+use crate::domain::provider_state::{OwnedStateId, ProviderAccount, StateId};
 use crate::domain::reason::Reason;
 use crate::domain::receipt::{AttemptRecord, Outcome, PassedOverDeployment, PlannedModel, Receipt, ServingDeployment};
 use crate::domain::routing::builder::CandidateModel;
@@ -45,6 +46,17 @@ impl AnswerAccount {
     }
 }
 
+/// How a request is billed for a response that is made in the background.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum BackgroundCharge {
+    /// Its answer begins one, whose id did not come yet.
+    OfAnswer,
+    /// It is billed for this one, if it shows its end before any other request does.
+    Of(OwnedStateId),
+    /// It did, and is.
+    Billed,
+}
+
 /// What is known of a request so far.
 pub(super) struct RequestState {
     pub(super) id: RequestId,
@@ -67,6 +79,10 @@ pub(super) struct RequestState {
     pub(super) provider: Option<Arc<ProviderLabels>>,
     /// For whom its answer makes something that later requests may refer to, and where.
     pub(super) made_by: Option<AnswerAccount>,
+    /// The response in the background that it asks for, or reads.
+    pub(super) background: Option<BackgroundCharge>,
+    /// What its price is looked up in; of a request that reads a response in the background.
+    pub(super) config: Option<Arc<ActiveConfig>>,
     /// What its answer costs where its client does not wait for it.
     pub(super) on_abandon: OnAbandon,
     /// Where it is reported that the answer cost more than was held; `None` where nothing is held.
@@ -116,6 +132,8 @@ impl RequestState {
             served: None,
             provider: None,
             made_by: None,
+            background: None,
+            config: None,
             on_abandon: OnAbandon::default(),
             pause: None,
             attempts: Vec::with_capacity(1),

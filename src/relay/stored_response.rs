@@ -54,6 +54,8 @@ pub(super) async fn serve(
     take_from_limits(context, guard, &key.record.limits, 0).await?;
     guard.state.allowance = Some(relay.allowance(active, key));
     let read = StoredRead { context, active, key, call, headers, fields, deadline, pinned };
+    guard.state.background = context.background_bill(state.id.of_owner(&key.record.name));
+    guard.state.config = guard.state.background.map(|_| relay.active_config());
     let mut again = true;
     let answered = loop {
         let (deployment, permit) = read.permit()?;
@@ -66,6 +68,7 @@ pub(super) async fn serve(
     };
     if call.stored().is_some_and(|stored| stored.action == StoredRequestKind::Delete) {
         context.state_accounts.forget(state.id.of_owner(&key.record.name));
+        context.end_background_bill(state.id.of_owner(&key.record.name));
     }
     Ok(answered)
 }

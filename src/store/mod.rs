@@ -17,6 +17,7 @@ pub mod memory_register;
 pub mod reports;
 pub mod sqlite;
 pub mod state_accounts;
+pub mod unbilled_responses;
 
 use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow, Operator};
 use crate::domain::budget::{Account, Charge, WindowSpan};

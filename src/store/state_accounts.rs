@@ -6,6 +6,7 @@
 //!
 //! Start reading in [`StateAccounts::find`].
 
+use super::unbilled_responses::{DurableUnbilledResponses, UnbilledResponse, UnbilledResponses};
 use super::{StoreFuture, StoreUnavailable};
 use crate::domain::provider_state::{OwnedStateId, ProviderAccount};
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ pub struct MadeState {
 }
 
 /// Where it outlives the process.
-pub trait DurableStateAccounts: Send + Sync {
+pub trait DurableStateAccounts: DurableUnbilledResponses {
     /// Keeps it. It never blocks: it is written in the background, and dropped if too much waits.
     fn keep(&self, made: MadeState);
 
@@ -45,6 +46,8 @@ pub trait DurableStateAccounts: Send + Sync {
 pub struct StateAccounts {
     latest: Mutex<LatestStates>,
     durable: Option<Arc<dyn DurableStateAccounts>>,
+    /// Those of them that are made in the background and not billed yet.
+    pub unbilled: UnbilledResponses,
 }
 
 /// `None` of what is forgotten: the database may still have it for a moment.
@@ -71,9 +74,10 @@ impl LatestStates {
 }
 
 impl StateAccounts {
-    /// With a database behind what is in memory.
-    pub fn durable(durable: Arc<dyn DurableStateAccounts>) -> Self {
-        Self { latest: Mutex::default(), durable: Some(durable) }
+    /// With a database behind what is in memory, which has these unbilled responses.
+    pub fn durable(durable: Arc<dyn DurableStateAccounts>, unbilled: Vec<UnbilledResponse>) -> Self {
+        let unbilled = UnbilledResponses::durable(unbilled, durable.clone());
+        Self { latest: Mutex::default(), durable: Some(durable), unbilled }
     }
 
     /// Keeps what was made. It never blocks.

@@ -84,6 +84,14 @@ impl AnswerBody {
         }
     }
 
+    /// The first of that.
+    pub fn first_made(&self) -> Option<StateId> {
+        match &self.0 {
+            BodyForm::Whole { made, .. } => made.first().copied(),
+            BodyForm::Stream(stream) => stream.stream.first_made(),
+        }
+    }
+
     /// Whether its failure, if it failed, was said to the client in words that it knows: nothing is to be added.
     pub fn failure_said(&self) -> bool {
         match &self.0 {

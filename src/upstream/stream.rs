@@ -121,6 +121,11 @@ impl AnswerStream {
         std::mem::take(&mut self.made)
     }
 
+    /// The first of that.
+    pub(super) fn first_made(&self) -> Option<StateId> {
+        self.made.first().copied()
+    }
+
     /// Whether its failure, if it failed, was said to the client.
     pub(super) fn failure_said(&self) -> bool {
         self.failure_said

@@ -7,6 +7,7 @@
 mod additions;
 mod ambiguity;
 mod authority;
+mod background;
 mod bad_requests;
 mod base_urls;
 mod blame;

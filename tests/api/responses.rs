@@ -186,7 +186,6 @@ async fn what_is_not_served_is_refused_clearly() {
     };
     check(r#"{"model":"plain","input":"Hi"}"#, 400, "model").await;
     check(r#"{"model":"nothing","input":"Hi"}"#, 404, "model").await;
-    check(&body(r#","background":true"#), 400, "background").await;
     check(&body(r#","prompt":{"id":"pmpt_1"}"#), 400, "prompt").await;
     check(&body(r#","tools":[{"type":"file_search","vector_store_ids":["vs_1"]}]"#), 400, "tools").await;
     check(&body(r#","previous_response_id":"resp_of_nobody""#), 404, "previous_response_id").await;

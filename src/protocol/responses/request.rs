@@ -55,8 +55,7 @@ const OWN_TOOLS: [&str; 8] = [
     "computer_use_preview",
 ];
 
-const NOT_SERVED_BACKGROUND: &str =
-    "is not served here yet: the answer could not be fetched later. Leave it out, or stream the answer";
+const NEEDS_STORE: &str = "needs 'store' to be true: the answer is fetched later";
 const NOT_SERVED_PROMPT: &str = "is not served here: a stored prompt belongs to the provider's account, not to this key. Write it as 'instructions' \
      and 'input'";
 
@@ -87,8 +86,10 @@ fn read_metadata(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<Req
     })?;
     let [model, input, tools, user, stream, max_output, text, previous, conversation, store, background, prompt, _] =
         found;
-    if background.boolean()? {
-        return Err(background.bad(NOT_SERVED_BACKGROUND));
+    let is_stored = store.given().is_none() || store.boolean()?;
+    let billed_later = background.boolean()?;
+    if billed_later && !is_stored {
+        return Err(background.bad(NEEDS_STORE));
     }
     if prompt.given().is_some() {
         return Err(prompt.bad(NOT_SERVED_PROMPT));
@@ -110,10 +111,11 @@ fn read_metadata(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<Req
         features: features(place, &tools, &text, items.contents.images)?,
         cost_facts: CostFacts {
             media: items.contents.media,
+            billed_later,
             ..cost_facts(place, [Some(&max_output), None], is_elsewhere || is_remembered)?
         },
         refers_to,
-        is_stored: store.given().is_none() || store.boolean()?,
+        is_stored,
         ..basics(&model, Some(&user))?
     })
 }
@@ -191,6 +193,7 @@ mod tests {
         words.extend(metadata.user.map(|user| format!("user={user}")));
         words.extend(Feature::ALL.iter().filter(|f| metadata.features.contains(**f)).map(|f| f.name().to_owned()));
         words.extend(metadata.refers_to.iter().map(|state| format!("{:?}={}", state.kind, state.text)));
+        words.extend(metadata.cost_facts.billed_later.then(|| "later".to_owned()));
         words.extend(metadata.cost_facts.input_elsewhere.then(|| "elsewhere".to_owned()));
         assert_eq!(words.join(" "), expected, "{members}");
     }
@@ -251,7 +254,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_pinned_is_refused() {
-        refuse(r#""background":true"#, "background", "not served here yet");
+        check(r#""background":true"#, "later");
+        refuse(r#""background":true,"store":false"#, "background", "needs 'store' to be true");
         refuse(r#""prompt":{"id":"pmpt_1"}"#, "prompt", "not served here");
         refuse(r#""previous_response_id":"""#, "previous_response_id", "must not be empty");
         refuse(r#""conversation":{}"#, "conversation.id", "is required");

@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0009_state_accounts", sql: include_str!("migrations/0009_state_accounts.sql") },
     Migration { name: "0010_audit", sql: include_str!("migrations/0010_audit.sql") },
     Migration { name: "0011_sla", sql: include_str!("migrations/0011_sla.sql") },
+    Migration { name: "0012_unbilled_responses", sql: include_str!("migrations/0012_unbilled_responses.sql") },
 ];
 
 /// The table that records applied migrations.

@@ -28,6 +28,7 @@ mod reports;
 mod retention;
 mod sla;
 mod state_accounts;
+mod unbilled_responses;
 mod usage;
 mod writer;
 

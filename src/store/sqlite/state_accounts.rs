@@ -20,7 +20,7 @@ const DELETED_AT_ONCE: i64 = 64;
 /// In the database of a gateway.
 pub struct SqliteStateAccounts {
     path: PathBuf,
-    writer: Writer,
+    pub(super) writer: Writer,
     unix_ms: WallClock,
     permits: Arc<Semaphore>,
 }

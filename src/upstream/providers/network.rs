@@ -86,7 +86,7 @@ impl NetworkProvider {
         let url = self.fields.url(&self.urls[request.call.endpoint() as usize], request.fields);
         let mut http_request = Request::new(Method::POST, url);
         *http_request.headers_mut() = self.headers(request);
-        let grammar = Grammar::answering(request.call.endpoint(), self.quirks);
+        let grammar = Grammar::answering(request.call.answered_as(), self.quirks);
         let ceiling = request.ceiling.map(|tokens| {
             let name = grammar.ceiling_name(request.call);
             (if own.other_ceiling_name { name.other() } else { name }, tokens)
