@@ -21,7 +21,7 @@ SDK_SUITES := $(shell sed -n 's/^\(openai\|anthropic\)==\([^ ]*\).*/.tools\/\1-\
 PROGRAMS := tests/programs/.venv/installed tests/programs/node_modules/installed
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
+.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,7 +30,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk sdk-suites programs corpus outages scenarios-small attacks-small ops admin quickstart ## install what the tests need, then run every one of them
+test: check rust sdk sdk-suites programs corpus drill outages scenarios-small attacks-small ops admin quickstart ## install what the tests need, then run every one of them
 
 check: setup house ## formatting, lints, documentation (of private items too), shape of the source, licences, instruction counts
 	cargo fmt --check
@@ -144,6 +144,10 @@ outages: setup tests/sdk/.venv/installed ## the official client while the cheape
 
 scenarios: setup tests/sdk/.venv/installed ## sixteen ways in which a provider fails, whole and streamed, with streams passed on and held; write docs/scenarios.md
 	python3 benches/scenarios.py $(ARGS)
+
+drill: ## three rehearsed outages of the example configuration, a minute in all, with the debug binary
+	cargo build --locked
+	for scenario in region-down black-hole mid-stream; do target/debug/tierway drill $$scenario --config config/tierway.example.toml $(ARGS) || exit 1; done
 
 scenarios-small: setup tests/sdk/.venv/installed ## seven of them, half a minute in all, against the debug binary
 	cargo build --locked

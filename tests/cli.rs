@@ -8,6 +8,8 @@
 mod addresses;
 #[path = "cli/ask.rs"]
 mod ask;
+#[path = "cli/drill.rs"]
+mod drill;
 #[path = "cli/masks.rs"]
 mod masks;
 #[path = "cli/providers.rs"]

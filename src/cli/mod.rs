@@ -19,6 +19,7 @@ mod context;
 mod cost;
 mod credits;
 mod demo_store;
+mod drill;
 pub mod environment;
 mod explain;
 mod former_place;
@@ -117,6 +118,8 @@ enum Command {
         #[command(subcommand)]
         command: sla::SlaCommand,
     },
+    /// Break a simulated region of this configuration under load, and judge what clients saw
+    Drill(drill::DrillArgs),
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
     Usage(usage::UsageArgs),
     /// Say what tokens cost, and what they would have cost with another split or price
@@ -204,6 +207,7 @@ pub fn main() -> ExitCode {
         Command::Audit { command } => audit::audit(&command),
         Command::Residency { command } => residency::residency(&command),
         Command::Sla { command } => sla::sla(&command),
+        Command::Drill(args) => drill::drill(&args),
         Command::Usage(args) => usage::usage(&args),
         Command::Cost(args) => cost::cost(&args),
         Command::Prices { command } => prices::prices(&command),

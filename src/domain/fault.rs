@@ -22,7 +22,7 @@ const SHARE_SALT: u64 = 0xFA;
 pub enum FaultEffect {
     /// As if the provider refused the connection: nothing is sent.
     Refuse,
-    /// It is sent so much later.
+    /// It is sent so much later, or when the fault ends.
     Delay(Duration),
     /// As if the provider had replied with this status, from 400 to 599: nothing is sent.
     Status(u16),
@@ -159,7 +159,11 @@ impl InjectedFaults {
                 && fault.spec.scope.holds(deployment, region)
                 && chance < u64::from(fault.spec.share_percent)
         };
-        self.faults.iter().find(is_drawn).map(|fault| fault.spec.effect)
+        self.faults.iter().find(is_drawn).map(|fault| match fault.spec.effect {
+            // What ends by itself does not keep an attempt beyond its end.
+            FaultEffect::Delay(by) => FaultEffect::Delay(by.min(fault.until - now)),
+            effect => effect,
+        })
     }
 
     fn end_expired(&mut self, now: Instant) {
@@ -209,6 +213,17 @@ mod tests {
         let mut faults = InjectedFaults::default();
         let fault = faults.inject(spec(east(), 100, 3_600), now, 0).expect("there is room");
         assert_eq!((fault.until - now, fault.until_unix_ms), (LONGEST_FAULT, 600_000));
+    }
+
+    #[test]
+    fn a_delay_ends_with_its_fault() {
+        let now = Instant::now();
+        let mut faults = InjectedFaults::default();
+        let effect = FaultEffect::Delay(Duration::from_secs(10));
+        faults.inject(FaultSpec { effect, ..spec(east(), 100, 12) }, now, 0);
+        let after = |seconds| faults.drawn("a/m", "east", now + Duration::from_secs(seconds), DRAW);
+        assert_eq!((after(0), after(2)), (Some(effect), Some(effect)));
+        assert_eq!(after(9), Some(FaultEffect::Delay(Duration::from_secs(3))));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod body_member;
 pub mod breaker;
 pub mod budget;
 pub mod call;
+pub mod drill;
 pub mod estimate;
 pub mod failure;
 pub mod fault;

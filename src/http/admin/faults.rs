@@ -52,7 +52,7 @@ static BY_DELAY: Field<u64> = Field {
     name: "delay_ms",
     is: &DELAY,
     need: PresenceKind::Optional,
-    about: "Of a delay, and required there: so many milliseconds later the attempt is sent.",
+    about: "Of a delay, and required there: so many milliseconds later, or at the end of the fault, the attempt is sent.",
 };
 static WITH_STATUS: Field<u64> = Field {
     name: "status",

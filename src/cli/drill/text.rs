@@ -1,0 +1,141 @@
+//! The result of a drill as lines and as JSON.
+
+use super::DrillResult;
+use super::load::rate;
+use super::run::ScenarioResult;
+use super::simulated::SIMULATED;
+use crate::cli::table::table;
+use crate::domain::drill::judge::{DrillCheck, MeasuredValue, first_tokens};
+use crate::domain::drill::{DrillOutcome, DrillPhase, percentile};
+use serde_json::{Map, Value, json};
+use std::fmt::Alignment;
+
+/// What a drill cannot show.
+pub(super) const CAVEAT: &str = "Providers are simulated: this shows how the gateway, on this configuration, treats \
+                                 such an outage, and nothing of how your providers behave.";
+
+/// What is said before anything runs.
+pub(super) fn head(result: &DrillResult) -> String {
+    let (table, providers) = (&result.snapshot.table, result.snapshot.providers.len());
+    format!(
+        "{}: {providers} providers simulated in {} regions, first token after {} ms unless the file says otherwise\n{CAVEAT}\n",
+        result.source,
+        table.regions.len(),
+        SIMULATED.first_token.as_millis(),
+    )
+}
+
+/// One scenario, a line for each check.
+pub(super) fn scenario(result: &ScenarioResult) -> String {
+    let broken = result.times.broken_until - result.times.broken_from;
+    let rows: Vec<Vec<String>> = result
+        .checks
+        .iter()
+        .map(|check| {
+            vec![verdict_of(check).to_owned(), check.name.to_owned(), check.measured.to_string(), objective(check)]
+        })
+        .collect();
+    let head =
+        [("", Alignment::Left), ("", Alignment::Left), ("measured", Alignment::Right), ("objective", Alignment::Right)];
+    let lines = table(&head, &rows);
+    let mut text = format!(
+        "\n{}: {} {}, for {} s, at {} requests/s under each of: {}\n",
+        result.scenario.name(),
+        result.region,
+        result.scenario.about(),
+        broken.as_secs(),
+        rate(result.policies.len()),
+        result.policies.join(", "),
+    );
+    let details = std::iter::once("").chain(result.checks.iter().map(|check| check.detail.as_str()));
+    for (line, detail) in lines.lines().zip(details) {
+        text.push_str(&format!("  {line}{}{detail}\n", if detail.is_empty() { "" } else { "  " }));
+    }
+    text
+}
+
+/// The last line.
+pub(super) fn verdict(result: &DrillResult) -> String {
+    let failed: Vec<&str> =
+        result.scenarios.iter().filter(|one| !one.passed()).map(|one| one.scenario.name()).collect();
+    let of = result.scenarios.len();
+    match failed.is_empty() {
+        true => format!("\nPASS: {of} of {of} scenarios\n"),
+        false => format!("\nFAIL: {} of {of} scenarios: {}\n", failed.len(), failed.join(", ")),
+    }
+}
+
+pub(super) fn verdict_of(check: &DrillCheck) -> &'static str {
+    match (check.objective, check.passed) {
+        (None, _) => "-",
+        (_, true) => "PASS",
+        (_, false) => "FAIL",
+    }
+}
+
+/// The objective, as it is read: at most this.
+pub(super) fn objective(check: &DrillCheck) -> String {
+    match check.objective {
+        None => "-".to_owned(),
+        Some(MeasuredValue::Count(most, _)) => most.to_string(),
+        Some(other) => format!("≤ {other}"),
+    }
+}
+
+/// Everything as JSON.
+pub(super) fn json(result: &DrillResult) -> Value {
+    json!({
+        "object": "drill",
+        "configuration": result.source,
+        "seed": result.seed,
+        "caveat": CAVEAT,
+        "passed": result.passed(),
+        "scenarios": result.scenarios.iter().map(scenario_json).collect::<Vec<_>>(),
+    })
+}
+
+fn scenario_json(result: &ScenarioResult) -> Value {
+    let count = |outcome: &DrillOutcome| result.requests.iter().filter(|one| one.outcome == *outcome).count();
+    let phase = |phase: DrillPhase| {
+        let times = first_tokens(&result.requests, result.times, phase);
+        let ms = |percent| percentile(&times, percent).map(|at| at.as_millis() as u64);
+        let of_phase = result.requests.iter().filter(|one| result.times.phase(one.sent) == phase).count();
+        let figures = json!({ "requests": of_phase, "first_token_p50_ms": ms(50), "first_token_p99_ms": ms(99) });
+        (phase.label().to_owned(), figures)
+    };
+    json!({
+        "scenario": result.scenario.name(),
+        "region": result.region,
+        "policies": result.policies,
+        "passed": result.passed(),
+        "requests": result.requests.len(),
+        "answered": count(&DrillOutcome::Answered),
+        "phases": DrillPhase::ALL.map(phase).into_iter().collect::<Map<_, _>>(),
+        "checks": result.checks.iter().map(check_json).collect::<Vec<_>>(),
+    })
+}
+
+fn check_json(check: &DrillCheck) -> Value {
+    json!({
+        "check": check.name,
+        "measured": number(check.measured),
+        "objective": check.objective.map(number),
+        "unit": match check.objective.unwrap_or(check.measured) {
+            MeasuredValue::Count(..) => "count",
+            MeasuredValue::Time(_) => "ms",
+            MeasuredValue::Ratio(_) => "ratio",
+            MeasuredValue::Nothing => "none",
+        },
+        "verdict": if check.objective.is_none() { "shown" } else if check.passed { "pass" } else { "fail" },
+        "detail": check.detail,
+    })
+}
+
+fn number(value: MeasuredValue) -> Value {
+    match value {
+        MeasuredValue::Count(count, _) => json!(count),
+        MeasuredValue::Time(time) => json!(time.as_millis() as u64),
+        MeasuredValue::Ratio(ratio) => json!((ratio * 100.0).round() / 100.0),
+        MeasuredValue::Nothing => Value::Null,
+    }
+}

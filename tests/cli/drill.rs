@@ -1,0 +1,112 @@
+//! `tierway drill`: its verdicts, its exit codes, and that it leaves nothing behind.
+
+use super::*;
+use serde_json::Value;
+
+/// Two regions, and a policy that may use both.
+const TWO_REGIONS: &str = r#"
+[providers.east]
+protocol   = "openai"
+base_url   = "https://east.example/v1"
+credential = "env:A_CREDENTIAL_THAT_IS_NOT_SET"
+region     = "us-east"
+
+[providers.west]
+protocol = "sim"
+region   = "us-west"
+
+[models.small]
+price       = { input = "1.00", output = "2.00" }
+context     = 1000
+max_output  = 100
+deployments = [{ provider = "east" }, { provider = "west" }]
+
+[tiers.default]
+models = ["small"]
+
+[policies.standard]
+tiers               = ["default"]
+requests_per_minute = 50
+budget              = { limit = "1.00", window = "day" }
+"#;
+
+/// The folder's files after a drill, and its output.
+fn drill(place: &Place, args: &[&str]) -> (Output, Vec<String>) {
+    let output = place.command(&[&["drill"], args].concat()).output().expect("the drill ends");
+    let files = std::fs::read_dir(place.0.path()).expect("it is there");
+    let mut names: Vec<String> =
+        files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    (output, names)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn with_another_region_nobody_notices_that_one_is_down() {
+    let place = Place::with(TWO_REGIONS);
+    let (output, files) = drill(&place, &["region-down", "--region", "us-east", "--report", "report.html"]);
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}{}", text(&output.stderr));
+    assert!(printed.contains("PASS  failed requests") && printed.contains("PASS: 1 of 1 scenarios"), "{printed}");
+    assert_eq!(files, ["report.html", "tierway.toml"], "nothing but the report is written");
+    let report = std::fs::read_to_string(place.0.path().join("report.html")).expect("it is written");
+    assert!(report.contains("<svg") && report.contains("region-down"));
+    for outside in ["http://", "https://", "src=", "<script", "url("] {
+        assert!(!report.contains(outside), "it needs nothing beside itself: {outside}");
+    }
+}
+
+#[test]
+fn without_another_region_the_drill_fails_and_says_why() {
+    let one = TWO_REGIONS.replace("us-west", "us-east");
+    let place = Place::with(&one);
+    let (output, files) = drill(&place, &["region-down", "--json"]);
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!((output.status.code(), &printed["passed"]), (Some(1), &false.into()), "{printed:#}");
+    let check = &printed["scenarios"][0]["checks"][0];
+    assert_eq!((&check["check"], &check["verdict"]), (&"failed requests".into(), &"fail".into()), "{check}");
+    let why = check["detail"].as_str().expect("it says why");
+    assert!(why.starts_with("policy standard reaches no region but us-east;"), "{why}");
+    assert_eq!(files, ["tierway.toml"]);
+}
+
+#[test]
+fn what_cannot_be_rehearsed_is_refused_with_what_to_do() {
+    let embeddings = TWO_REGIONS.replace("[models.small]", "[models.small]\nendpoints = [\"embeddings\"]");
+    let strict = TWO_REGIONS.replace("requests_per_minute = 50", "requests_per_minute = 1");
+    let closed = TWO_REGIONS.replace("\"us-east\"", "\"eu\"") + "regions = [\"us-*\"]\n";
+    for (config, args, code, says) in [
+        (TWO_REGIONS, &["region-down", "--region", "mars"][..], 2, "there are: us-east, us-west"),
+        (TWO_REGIONS, &["earthquake"], 2, "region-down"),
+        (&embeddings, &["region-down"], 1, "no policy may use a model that serves chat completions"),
+        (&strict, &["region-down"], 1, "policy standard allows so few requests"),
+        (&closed, &["region-down", "--region", "eu"], 1, "region eu does not serve any policy"),
+        ("[providers.x]\nprotocol = \"sim\"\n", &["region-down"], 78, "models"),
+        (TWO_REGIONS, &["region-down", "--report", "no/such/folder.html"], 1, "cannot be written"),
+    ] {
+        let (output, files) = drill(&Place::with(config), args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(says), "{args:?}: {said}");
+        assert_eq!(files, ["tierway.toml"], "{args:?}");
+    }
+}
+
+#[test]
+fn a_drill_that_is_killed_leaves_nothing_behind() {
+    let place = Place::with(TWO_REGIONS);
+    let mut command = place.command(&["drill", "region-down"]);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut said = String::new();
+    let mut reader = BufReader::new(running.stderr.take().expect("it is piped"));
+    reader.read_line(&mut said).expect("it says what it does");
+    assert!(said.starts_with("region-down: us-east"), "{said}");
+    running.kill().expect("it runs");
+    running.wait().expect("it ended");
+    let names: Vec<_> =
+        std::fs::read_dir(place.0.path()).expect("it is there").map(|file| file.expect("a file").file_name()).collect();
+    assert_eq!(names, ["tierway.toml"]);
+}
