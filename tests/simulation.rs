@@ -20,6 +20,8 @@ mod money;
 mod mutant;
 #[path = "simulation/provider.rs"]
 mod provider;
+#[path = "simulation/sharing.rs"]
+mod sharing;
 #[path = "simulation/world.rs"]
 mod world;
 

@@ -3,7 +3,7 @@
 //! Inside one snapshot a model, deployment, tier, region or provider is its index in the table that
 //! contains it: small, `Copy`, and of a type that cannot be confused with another. Across
 //! snapshots only names are stable; nothing here may outlive the snapshot it came from, except
-//! [`KeyId`] and [`RequestId`].
+//! [`KeyId`], [`TeamId`], [`PolicyId`], [`PlacesId`] and [`RequestId`].
 
 use super::random::RandomValue;
 use std::collections::HashMap;
@@ -117,6 +117,31 @@ impl TeamIds {
         }
     }
 }
+
+/// A policy: the number that [`PolicyIds`] gave its name. It has no meaning in another process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PolicyId(pub u32);
+
+/// The number of every policy name that this process has seen, in the order of first use, from 1. None is dropped.
+#[derive(Default, Debug)]
+pub struct PolicyIds {
+    by_name: HashMap<Arc<str>, PolicyId>,
+}
+
+impl PolicyIds {
+    /// The number of the policy called `name`; the next free one for a name that is new.
+    ///
+    /// # Panics
+    /// After 2³² − 1 different names, more than memory holds.
+    pub fn id_of(&mut self, name: &Arc<str>) -> PolicyId {
+        let next = u32::try_from(self.by_name.len() + 1).expect("memory ends before the numbers do");
+        *self.by_name.entry(name.clone()).or_insert(PolicyId(next))
+    }
+}
+
+/// The places of one deployment, over all reloads. It has no meaning in another process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PlacesId(pub u32);
 
 /// The identifier of a request: 128 bits, ordered by time (UUID version 7), written `req_` and 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

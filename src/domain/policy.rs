@@ -30,6 +30,8 @@ pub struct Policy {
     pub residency: Option<Residency>,
     /// The ceilings of each single key.
     pub limits: Limits,
+    /// Its share of deployments that are full, beside other policies, from 1.
+    pub priority: u32,
     /// Whether the output ceiling is lowered to what the budget has left, where the request would be refused otherwise.
     pub clamp: bool,
     /// The budgets and credit of its keys.
@@ -108,6 +110,7 @@ impl Policy {
             reserved: false,
             residency: None,
             limits: Limits::default(),
+            priority: 1,
             clamp: false,
             money: PolicyMoney::default(),
             hedge: None,

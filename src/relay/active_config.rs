@@ -15,7 +15,7 @@ use crate::config::{
 };
 use crate::domain::body_member::ListedMembers;
 use crate::domain::budget::{Account, Scope};
-use crate::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TeamId};
+use crate::domain::id::{DeploymentId, KeyId, ModelId, PolicyId, ProviderId, RegionId, TeamId};
 use crate::domain::memory::InFlightBytes;
 use crate::domain::policy::{KeyRecord, ResolvedName, is_valid};
 use crate::domain::pricing::Price;
@@ -74,6 +74,7 @@ pub(super) struct PinnedAccount {
 pub(super) struct ResolvedKey {
     pub(super) id: KeyId,
     pub(super) team: TeamId,
+    pub(super) policy: PolicyId,
     pub(super) record: Arc<KeyRecord>,
     /// The accounts of its budgets, in the order of the record; credit is looked up for each request.
     pub(super) budgets: Arc<[Arc<BudgetAccount>]>,
@@ -283,7 +284,10 @@ impl ActiveConfig {
 
     fn deployments_of(&self, requested: ResolvedName, into: &mut Vec<DeploymentId>) {
         let table = &self.snapshot.table;
-        let shared = |model: ModelId| table.model(model).shared.iter().copied();
+        let shared = |model: ModelId| {
+            let lent = table.model(model).dedicated.iter().filter(|id| table.deployment(**id).lend);
+            table.model(model).shared.iter().chain(lent).copied()
+        };
         match requested {
             ResolvedName::Reserved(model) => into.extend(&table.model(model).dedicated),
             ResolvedName::Plain(Target::Model(model)) => into.extend(shared(model)),
@@ -309,12 +313,13 @@ fn listed_price(table: &RoutingTable, model: &Model, now_ms: i64) -> Option<(Pri
     of_catalogue.max_by_key(|(price, _)| price.input.0.saturating_add(price.output.0))
 }
 
-/// The key of `record`, with its number and that of its team, which is the key itself where it has none.
+/// The key of `record`, with its number, its policy's and that of its team, which is the key itself where it has none.
 fn resolved(record: Arc<KeyRecord>, budgets: Arc<[Arc<BudgetAccount>]>, context: &RelayContext) -> ResolvedKey {
     let id = context.key_ids.lock().id_of(&record.name);
     let team = context.team_ids.lock().id_of(record.team.as_ref(), id);
+    let policy = context.policy_ids.lock().id_of(&record.policy.name);
     let in_flight_bytes = context.key_in_flight_bytes.lock().entry(id).or_default().clone();
-    ResolvedKey { id, team, record, budgets, in_flight_bytes, of_file: true }
+    ResolvedKey { id, team, policy, record, budgets, in_flight_bytes, of_file: true }
 }
 
 /// The file's keys, each with its accounts, by the hash of its secret.

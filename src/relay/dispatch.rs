@@ -6,27 +6,26 @@
 //!
 //! Start reading in [`Dispatch::run`].
 
-use super::active_config::{ActiveConfig, PinnedAccount};
+use super::active_config::ActiveConfig;
 use super::attempts::RequestAttempts;
 use super::estimator::TokenEstimator;
 use super::guard::RequestGuard;
 use super::health::{Permit, ReportedFailure, TeamHealthView};
 use super::read_on::ClientState;
-use super::{RelayContext, ServeError};
+use super::{RelayContext, ServeError, place};
 use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::call::Call;
 use crate::domain::failure::{Failure, ProviderError};
-use crate::domain::id::{ModelId, TeamId};
+use crate::domain::id::ModelId;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::policy::Policy;
-use crate::domain::random::RandomValue;
 use crate::domain::receipt::{PassedOverDeployment, passed_over};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{GiveUpReason, PlanStep, RoutePlan};
 use crate::upstream::{AttemptError, ForwardedFields, UpstreamAnswer};
 use http::HeaderMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// An answer whose first good frame has arrived, and the permit of its attempt.
 pub(super) struct CommittedAnswer {
@@ -48,11 +47,10 @@ pub(super) struct Dispatch<'a> {
     /// What of the client's request is sent to a provider that lists it.
     pub(super) fields: ForwardedFields<'a>,
     pub(super) deadline: Instant,
-    pub(super) team: TeamId,
+    /// How it sees deployments, with the place that it waited for, if it did.
+    pub(super) health: TeamHealthView<'a>,
     /// The key, and what it may use.
     pub(super) authorized: &'a AuthorizedRequest,
-    /// The one account that may serve it, if what it refers to binds it to one.
-    pub(super) pinned: Option<PinnedAccount>,
     /// What the key's answers may hold in memory.
     pub(super) allowance: &'a InFlightAllowance,
     /// Whether its client still waits, where an answer may be read without one.
@@ -66,7 +64,7 @@ impl Dispatch<'_> {
         plan: &mut RoutePlan,
         guard: &mut RequestGuard,
     ) -> Result<CommittedAnswer, ServeError> {
-        let health = self.health();
+        let health = &self.health;
         let table = &self.active.snapshot.table;
         health.request(self.context.clock.now());
         let mut failures = FailedAttempts::default();
@@ -75,34 +73,35 @@ impl Dispatch<'_> {
                 // Nobody reads it: the request ends as abandoned.
                 return Err(Failure::Deadline.into());
             }
-            let step = plan.next(table, &health, self.context.clock.now(), self.context.rng.draw());
+            let step = plan.next(table, health, self.context.clock.now(), self.context.rng.draw());
+            health.give_place_back();
             match &step {
                 PlanStep::Try(attempt) if plan.attempts() == 1 && !plan.is_first_model(attempt.deployment, table) => {
-                    self.note_passed_over(plan, &health, guard);
+                    self.note_passed_over(plan, health, guard);
                 }
                 PlanStep::GiveUp(
                     GiveUpReason::Unavailable { .. } | GiveUpReason::Full | GiveUpReason::Throttled { .. },
                 ) => {
-                    self.note_passed_over(plan, &health, guard);
+                    self.note_passed_over(plan, health, guard);
                 }
                 PlanStep::Try(_) | PlanStep::Wait(_) | PlanStep::GiveUp(_) => {}
             }
             match step {
                 PlanStep::Try(attempt) => {
                     let mut progress = RequestAttempts { plan, guard, failures: &mut failures };
-                    if let Some(answer) = self.attempts(&mut progress, &health, attempt).await? {
+                    if let Some(answer) = self.attempts(&mut progress, health, attempt).await? {
                         return Ok(answer);
                     }
                     // Whoever lacks it says so again: nothing is waited for.
-                    if self.lack_endpoint(plan, &health) {
-                        return Err(self.no_endpoint(plan, &health).into());
+                    if self.lack_endpoint(plan, health) {
+                        return Err(self.no_endpoint(plan, health).into());
                     }
                 }
-                PlanStep::Wait(_) if self.lack_endpoint(plan, &health) => {
-                    return Err(self.no_endpoint(plan, &health).into());
+                PlanStep::Wait(_) if self.lack_endpoint(plan, health) => {
+                    return Err(self.no_endpoint(plan, health).into());
                 }
                 PlanStep::Wait(pause) => guard.wait(self.context.clock.sleep(pause)).await,
-                PlanStep::GiveUp(reason) => return Err(self.give_up(reason, plan, &health, failures)),
+                PlanStep::GiveUp(reason) => return Err(self.give_up(reason, plan, health, failures)),
             }
         }
     }
@@ -115,13 +114,6 @@ impl Dispatch<'_> {
     /// The key's.
     pub(super) fn policy(&self) -> &Policy {
         &self.authorized.key().policy
-    }
-
-    fn health(&self) -> TeamHealthView<'_> {
-        let policy = self.policy();
-        let hedge = policy.hedge.map(|rule| (&policy.name, rule));
-        let view = self.active.deployments.view_for(self.team, hedge);
-        view.with_credential(self.pinned.map(|pinned| pinned.credential)).for_endpoint(self.call.endpoint())
     }
 
     /// Keeps on the receipt why deployments of the plan were not asked.
@@ -179,22 +171,12 @@ impl Dispatch<'_> {
             GiveUpReason::Throttled { until } => {
                 ServeError::Throttled { retry_after: until.saturating_duration_since(now) }
             }
-            GiveUpReason::Full => {
-                Refusal::SlowDown { retry_after: jittered(FULL_PAUSE, self.context.rng.draw()) }.into()
-            }
+            GiveUpReason::Full => place::slow_down(self.context.rng.draw()).into(),
             GiveUpReason::Unavailable { until } => {
                 Refusal::NoDeployment { retry_after: until.saturating_duration_since(now) }.into()
             }
         }
     }
-}
-
-/// The Retry-After when every deployment is full, before jitter.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
-
-/// ± 30 %, so that clients that were refused together do not return together.
-fn jittered(pause: Duration, draw: RandomValue) -> Duration {
-    pause.mul_f64(0.7 + 0.6 * draw.unit())
 }
 
 /// What is kept of the failed attempts of one request.

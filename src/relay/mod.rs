@@ -23,6 +23,7 @@ mod in_flight;
 mod missing_endpoint;
 mod operate;
 mod pinned;
+mod place;
 mod read_on;
 mod receive;
 mod request;
@@ -41,7 +42,7 @@ use crate::clock::Clock;
 use crate::config::KeyHash;
 use crate::domain::authorize::{AuthorizedRequest, authorize};
 use crate::domain::call::Call;
-use crate::domain::id::{KeyId, KeyIds, TeamIds};
+use crate::domain::id::{KeyId, KeyIds, PolicyIds, TeamIds};
 use crate::domain::memory::InFlightBytes;
 use crate::domain::policy::{KeyRecord, is_valid};
 use crate::domain::refusal::{KeyRefusal, Refusal};
@@ -98,6 +99,7 @@ pub(crate) struct RelayContext {
     deferred_charges: DeferredCharges,
     key_ids: Mutex<KeyIds>,
     team_ids: Mutex<TeamIds>,
+    policy_ids: Mutex<PolicyIds>,
     /// What requests and answers hold in memory, of all keys and of each.
     in_flight_bytes: Arc<InFlightBytes>,
     key_in_flight_bytes: Mutex<HashMap<KeyId, Arc<InFlightBytes>>>,
@@ -201,9 +203,8 @@ impl Relay {
         let (active, table) = (&*active, &active.snapshot.table);
         let resolved = same.map_or_else(|| identify(context, active, hash), Ok)?;
         guard.made_by(&resolved);
-        let (key, budgets) = (resolved.record.clone(), resolved.budgets.clone());
-        let funding = context.budget_pool.funding(&key.name, key.team.as_ref(), key.policy.money.credit, budgets);
-        guard.state.spend = RequestSpend::funded_by(funding, key.policy.money.unpriced);
+        let key = resolved.record.clone();
+        guard.state.spend = spend_of(context, &resolved);
         context.bind_idempotency_key(&key.name, &mut raw.headers);
         let options = raw.options?;
         let deadline = raw.received + options.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
@@ -223,7 +224,9 @@ impl Relay {
         };
         guard.state.meant(table, plan.candidate_models().first());
         let paid = guard.state.spend.is_paid();
-        let paused = if paid { active.deployments.exclude_paused(&mut plan, resolved.id, resolved.team) } else { None };
+        let paused = paid.then(|| active.deployments.exclude_paused(&mut plan, resolved.id, resolved.team)).flatten();
+        let seen = place::health_of(active, &resolved, &authorized, &call, pinned);
+        let health = place::wait_for_place(context, guard, &plan, answer_by, seen).await?;
         admit(context, guard, active, &authorized, &call, &plan).await?;
         let call = match paid {
             true => spend::hold_first(context, active, &key, call, &plan, &mut guard.state.spend).await?,
@@ -243,14 +246,21 @@ impl Relay {
             headers: &raw.headers,
             fields,
             deadline,
-            team: resolved.team,
+            health,
             authorized: &authorized,
-            pinned,
             allowance,
             client: client.state,
         };
         Box::pin(dispatch.run(&mut plan, guard)).await
     }
+}
+
+/// What pays for a request of `resolved`.
+fn spend_of(context: &RelayContext, resolved: &ResolvedKey) -> RequestSpend {
+    let key = &resolved.record;
+    let (credit, unpriced) = (key.policy.money.credit, key.policy.money.unpriced);
+    let funding = context.budget_pool.funding(&key.name, key.team.as_ref(), credit, resolved.budgets.clone());
+    RequestSpend::funded_by(funding, unpriced)
 }
 
 /// The hash of a presented key. The empty text is hashed when there was none, which gives all refusals the same timing.

@@ -62,7 +62,7 @@ impl Relay {
         let budget_pool = BudgetPool::new(lease_store.clone());
         budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
         let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone(), clock);
-        let (key_ids, team_ids, in_flight_bytes, key_in_flight_bytes) = Default::default();
+        let (key_ids, team_ids, policy_ids, in_flight_bytes, key_in_flight_bytes) = Default::default();
         let context = RelayContext {
             clock,
             rng,
@@ -76,6 +76,7 @@ impl Relay {
             deferred_charges: DeferredCharges::default(),
             key_ids,
             team_ids,
+            policy_ids,
             in_flight_bytes,
             key_in_flight_bytes,
             telemetry,

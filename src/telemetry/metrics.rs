@@ -166,6 +166,32 @@ const LEDGER_DROPPED: MetricSpec<0> = spec(
 const LEDGER_WAITING: MetricSpec<0> = spec("tierway_ledger_waiting", "Operations queued for the store.", []);
 const LEDGER_HEALTHY: MetricSpec<0> = spec("tierway_ledger_healthy", "1 while the store can be written, else 0.", []);
 
+const QUEUE_DEPTH: MetricSpec<1> = spec(
+    "tierway_queue_depth",
+    "Requests that wait for a place because every deployment that could serve them is full.",
+    ["policy"],
+);
+const QUEUE_WAIT: MetricSpec<1> = spec(
+    "tierway_queue_wait_seconds",
+    "Seconds that requests waited for a place, served or not; requests that found one at once are not counted.",
+    ["policy"],
+);
+const SHED: MetricSpec<1> = spec(
+    "tierway_shed_total",
+    "Requests refused because every deployment that could serve them was full, at once or after a wait.",
+    ["policy"],
+);
+const RESERVED_HONOURED: MetricSpec<0> = spec(
+    "tierway_reserved_honoured_total",
+    "Requests by Pro/ names that got a place of dedicated capacity that is lent, at once or after a wait.",
+    [],
+);
+const RESERVED_MISSED: MetricSpec<0> = spec(
+    "tierway_reserved_missed_total",
+    "Requests by Pro/ names that were refused while others held places of their dedicated capacity.",
+    [],
+);
+
 /// 1 ms to 60 s: from a cached prefix on a near machine to longer than clients wait.
 const FIRST_TOKEN_BUCKETS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0];
@@ -220,6 +246,11 @@ pub struct Metrics {
     budget_pause: LabelledMetric<IntGauge, 1>,
     impossible_usage: IntCounter,
     other_model: LabelledMetric<IntCounter, 1>,
+    queue_depth: LabelledMetric<IntGauge, 1>,
+    queue_wait: LabelledMetric<Histogram, 1>,
+    shed: LabelledMetric<IntCounter, 1>,
+    reserved_honoured: IntCounter,
+    reserved_missed: IntCounter,
     configured: Mutex<ConfiguredNames>,
 }
 
@@ -273,6 +304,11 @@ impl Metrics {
             budget_pause: registry.gauges(BUDGET_PAUSE)?,
             impossible_usage: registry.counter(IMPOSSIBLE_USAGE)?,
             other_model: registry.counters(OTHER_MODEL)?,
+            queue_depth: registry.gauges(QUEUE_DEPTH)?,
+            queue_wait: registry.histograms(QUEUE_WAIT, FIRST_TOKEN_BUCKETS)?,
+            shed: registry.counters(SHED)?,
+            reserved_honoured: registry.counter(RESERVED_HONOURED)?,
+            reserved_missed: registry.counter(RESERVED_MISSED)?,
             configured: Mutex::default(),
             registry,
         };
@@ -409,6 +445,27 @@ impl Metrics {
     /// Counts an answer by another model than was asked for; `configured`: one that the configuration has.
     pub fn other_model(&self, configured: bool) {
         self.other_model.with([labels::configured(configured)]).inc();
+    }
+
+    /// Counts one request of `policy` more or less that waits for a place.
+    pub fn queue_depth(&self, policy: &Arc<str>, change: i64) {
+        self.queue_depth.with([policy.into()]).add(change);
+    }
+
+    /// Counts a request of `policy` that waited for a place, served or not.
+    pub fn queue_wait(&self, policy: &Arc<str>, waited: Duration) {
+        self.queue_wait.with([policy.into()]).observe(waited.as_secs_f64());
+    }
+
+    /// Counts a request of `policy` that was refused because everything was full.
+    pub fn shed(&self, policy: &Arc<str>) {
+        self.shed.with([policy.into()]).inc();
+    }
+
+    /// Counts a request by a `Pro/` name whose reservation was honoured, or not because its places were lent.
+    pub fn reservation(&self, honoured: bool) {
+        let counter = if honoured { &self.reserved_honoured } else { &self.reserved_missed };
+        counter.inc();
     }
 
     /// Sets the metrics of all budgets; series of budgets that are not in `statuses` are dropped.

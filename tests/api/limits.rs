@@ -286,44 +286,6 @@ async fn a_full_deployment_is_skipped_and_a_request_without_capacity_is_refused(
     assert_eq!(TestRequest::chat("small").send_to(&gateway).await.deployment(), "first/small", "slots are released");
 }
 
-/// One key's requests are long in flight, and it asks again as soon as one ends.
-#[tokio::test]
-async fn a_team_that_found_a_deployment_full_comes_before_those_with_their_share_of_it() {
-    let provider = ScriptedProvider::start("p").await;
-    let config = format!(
-        "{}[models.small]\ndeployments = [{{ provider = \"p\", max_concurrent = 2 }}]\n{ALLOW_ALL}\
-         [[keys]]\nname = \"other\"\npolicy = \"everything\"\nsecret = \"env:OTHER_KEY\"\n",
-        provider_table("p", &provider, "east"),
-    );
-    let gateway = TestGateway::start(&config).await;
-    let gates = [Gate::new(), Gate::new()];
-    let [one, two] = gates.clone();
-    provider.answers(Script::by(move |request| match request.json()["user"].as_str() {
-        Some("one") => chat(ChatAnswer::default()).wait_before_headers(&one),
-        Some("two") => chat(ChatAnswer::default()).wait_before_headers(&two),
-        _ => chat(ChatAnswer::default()),
-    }));
-    let (own, other) = (TestRequest::chat("small"), TestRequest::chat("small").with_key(OTHER_KEY));
-    let held = ["one", "two"]
-        .map(|user| ConcurrentRequests::send(1, &gateway, &own.clone().with_member(&format!("\"user\":\"{user}\""))));
-    for gate in &gates {
-        gate.reached(1).await;
-    }
-    assert_eq!(other.send_to(&gateway).await.refusal(), (429, "slow_down".into()));
-    let [first, second] = held;
-    gates[0].open();
-    assert_eq!(first.answers().await[0].status, 200);
-    gateway.receipts(2).await;
-    assert_eq!(own.send_to(&gateway).await.refusal(), (429, "slow_down".into()), "the place is the other's");
-    for _ in 0..3 {
-        assert_eq!(other.send_to(&gateway).await.status, 200);
-    }
-    gates[1].open();
-    assert_eq!(second.answers().await[0].status, 200);
-    gateway.receipts(7).await;
-    assert_eq!(own.send_to(&gateway).await.status, 200, "it has its share");
-}
-
 /// Requests that are refused whenever they are sent, with what is read of each.
 fn refusals() -> Vec<(TestRequest, u16)> {
     vec![

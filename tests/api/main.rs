@@ -37,6 +37,7 @@ mod limits;
 mod messages;
 mod pinned;
 mod prices;
+mod priority;
 mod provider_itself;
 mod reload;
 mod responses;

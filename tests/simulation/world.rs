@@ -513,6 +513,7 @@ fn settings(rng: &mut SimRng) -> RoutingSettings {
         retry_after_wait_max: rng.pick(&[Duration::ZERO, Duration::from_secs(2)]),
         same_region_retry_on_500: rng.random(30),
         silent_after: Duration::from_secs(1),
+        queue_wait: Duration::from_secs(1),
         beyond_hold_pause: Duration::from_secs(3600),
         hold_streams: false,
         breaker: BreakerSettings { failures: rng.pick(&[3, 5, 5, 8]), ..BREAKER },
@@ -594,6 +595,7 @@ fn deployment(model: ModelId, name: &str, place: &str, spill: bool, max_concurre
         member_prices: Vec::new(),
         body_rules: Arc::default(),
         spill: dedicated && spill,
+        lend: false,
     }
 }
 
@@ -619,6 +621,7 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             reserved,
             residency: (regions.len() < REGIONS.len()).then_some(residency),
             limits: Limits::default(),
+            priority: 1,
             clamp: false,
             money: PolicyMoney::default(),
             hedge: None,

@@ -41,6 +41,7 @@ pub(super) fn policies(diagnostics: &Diagnostics<'_>, file: &ConfigFile, table: 
             reserved: policy.reserved.value,
             residency: policy.regions.as_ref().map(|globs| residency(diagnostics, table, globs)),
             limits: limits(&policy.limits),
+            priority: policy.priority.value.get(),
             clamp: policy.clamp.value,
             money: PolicyMoney {
                 each: policy.limits.budget.as_ref().and_then(budget_spec),

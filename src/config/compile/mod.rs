@@ -186,6 +186,7 @@ fn routing_settings(file: &ConfigFile, home: Option<RegionId>) -> RoutingSetting
         idle: routing.idle.value.0,
         total: routing.total.value.0,
         retry_after_wait_max: routing.retry_after_wait_max.value,
+        queue_wait: routing.queue_wait.value,
         same_region_retry_on_500: routing.same_region_retry_on_500.value == 1,
         silent_after: routing.silent_after.value.0,
         beyond_hold_pause: routing.beyond_hold_pause.value,

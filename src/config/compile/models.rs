@@ -122,6 +122,7 @@ fn deployment(
         member_prices: Vec::new(),
         body_rules: Arc::default(),
         spill: written.spill.value,
+        lend: written.lend.value,
     })
 }
 

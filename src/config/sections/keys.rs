@@ -23,9 +23,8 @@ section! {
         /// Models beyond those tiers, as patterns.
         models: Option<Vec<Setting<Glob>>> = list(),
         limits: LimitsSection,
-        /// The share when the gateway is full.
+        /// The share of deployments that are full, beside other policies: with 8 eight times as many places as with 1.
         // All policies are equal unless one is said to be more.
-        #[unbuilt = "all policies would be equal when the gateway is full"]
         priority: Setting<NonZeroU32> = or(NonZeroU32::MIN),
         /// A second attempt beside the first while it has no token; the first good frame wins.
         hedge: Option<HedgeSection> = optional_table(HedgeSection::read),

@@ -51,8 +51,8 @@ section! {
         name: Option<Setting<Name>> = optional(),
         /// Dedicated capacity is reached only as "Pro/MODEL".
         capacity: Setting<Capacity> = or(Capacity::Shared),
-        /// How many requests it may carry at once; full is passed over. Teams with their share leave those that found it
-        /// full a place.
+        /// How many requests it may carry at once; full is passed over. Where nothing else is left, requests wait for a
+        /// place by priority.
         max_concurrent: Option<Setting<NonZeroU32>> = optional(),
         /// What it costs, in USD, or what it costs from which day on; a deployment's own takes the place of the
         /// model's.
@@ -60,9 +60,9 @@ section! {
         /// Dedicated only: when it is down, Pro/ requests may use shared deployments.
         // `Pro/` names promise reserved capacity; shared capacity in its place is opt-in.
         spill: Setting<bool> = or(false),
-        /// Dedicated only: idle capacity serves plain names.
+        /// Dedicated only: requests by plain names may use places that Pro/ requests did not need lately, where shared
+        /// deployments have none. Needs max_concurrent.
         // Reserved capacity stays reserved.
-        #[unbuilt = "reserved capacity would stay reserved"]
         lend: Setting<bool> = or(false),
     }
 }
@@ -114,6 +114,11 @@ impl DeploymentSection {
                 let hint = "remove it, or set `capacity = \"dedicated\"`".to_owned();
                 table.diagnostics().report_at(asked, message, hint);
             }
+        }
+        if deployment.lend.value && deployment.max_concurrent.is_none() {
+            let message = "capacity without a limit cannot be lent".to_owned();
+            let hint = "set `max_concurrent`, of which a part is kept for Pro/ names, or remove it".to_owned();
+            table.diagnostics().report_at(&deployment.lend, message, hint);
         }
         deployment
     }

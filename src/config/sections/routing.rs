@@ -86,6 +86,10 @@ section! {
         /// nothing else can serve.
         // As long as the official clients wait before they ask again.
         retry_after_wait_max: Setting<Duration> = or(Duration::from_secs(2)),
+        /// How long a request may wait, within its own time, for a place where every deployment that could serve it has
+        /// reached its max_concurrent. 0s: it is refused at once.
+        // Long enough for places to become free, short enough that a client notices little.
+        queue_wait: Setting<Duration> = or(Duration::from_secs(1)),
         /// 1: a 500 is tried once more at the same deployment before another is.
         // What answered 500 once is likely to do it again.
         same_region_retry_on_500: Setting<u32> = or(0),

@@ -194,7 +194,8 @@ impl<'a, N: FnMut(&[DeploymentId], ExclusionReason)> PlanBuilder<'a, N> {
     /// For a model: the model itself, the rest of its tier, then the tier's chain.
     fn by_model(&mut self, model: ModelId) -> Vec<CandidateModel> {
         let Some(tier) = self.policy.tier_of(self.table, model) else {
-            return self.shared_candidate(None, model).into_iter().collect();
+            let shared = self.shared_candidate(None, model);
+            return shared.into_iter().chain(self.lent_candidate(None, model)).collect();
         };
         let mut candidate_models = Vec::with_capacity(4);
         self.push(&mut candidate_models, tier, model);
@@ -308,6 +309,7 @@ impl<'a, N: FnMut(&[DeploymentId], ExclusionReason)> PlanBuilder<'a, N> {
             return (self.note)(&self.table.model(model).shared, ExclusionReason::OtherModel);
         }
         candidate_models.extend(self.shared_candidate(Some(tier), model));
+        candidate_models.extend(self.lent_candidate(Some(tier), model));
     }
 
     /// The only model that may answer, if there is such a restriction.
@@ -328,6 +330,15 @@ impl<'a, N: FnMut(&[DeploymentId], ExclusionReason)> PlanBuilder<'a, N> {
         let configured = self.table.model(model);
         (self.note)(&configured.dedicated, ExclusionReason::Dedicated);
         self.candidate(tier, model, &configured.shared)
+    }
+
+    /// Dedicated deployments that lend places, for a plain name: after the shared ones.
+    fn lent_candidate(&mut self, tier: Option<TierId>, model: ModelId) -> Option<CandidateModel> {
+        let table = self.table;
+        let mut lent = table.model(model).dedicated.iter().copied().filter(|id| table.deployment(*id).lend).peekable();
+        lent.peek()?;
+        let lent: Vec<DeploymentId> = lent.collect();
+        self.candidate(tier, model, &lent)
     }
 
     fn candidate(

@@ -1,7 +1,7 @@
 //! Routing tables, policies and calls in a short notation, for this module's unit tests.
 //!
 //! It exists so that a test shows only what it is about; it must never be used outside tests. A deployment is written
-//! `PROVIDER[@REGION][!][+]`: `!` is dedicated, `+` spills. A tier's model is written `NAME[:WEIGHT]`.
+//! `PROVIDER[@REGION][!][+][~]`: `!` is dedicated, `+` spills, `~` lends. A tier's model is written `NAME[:WEIGHT]`.
 
 use crate::domain::authorize::{AuthorizedRequest, authorize};
 use crate::domain::body_member::ListedMembers;
@@ -148,6 +148,7 @@ fn settings() -> RoutingSettings {
         retry_after_wait_max: Duration::ZERO,
         same_region_retry_on_500: false,
         silent_after: Duration::from_secs(1),
+        queue_wait: Duration::from_secs(1),
         beyond_hold_pause: Duration::from_secs(3600),
         hold_streams: false,
         breaker: BREAKER,
@@ -184,7 +185,7 @@ fn add_model(table: &mut RoutingTable, name: &str, deployments: &[&str]) {
 }
 
 fn deployment(table: &mut RoutingTable, model: ModelId, name: &str, written: &str) -> Deployment {
-    let place = written.trim_end_matches(['!', '+']);
+    let place = written.trim_end_matches(['!', '+', '~']);
     let (provider, region) = place.split_once('@').unwrap_or((place, place));
     let dedicated = written.contains('!');
     let known = table.regions.iter().position(|name| **name == *region);
@@ -207,6 +208,7 @@ fn deployment(table: &mut RoutingTable, model: ModelId, name: &str, written: &st
         member_prices: Vec::new(),
         body_rules: Arc::default(),
         spill: written.contains('+'),
+        lend: written.contains('~'),
     }
 }
 

@@ -8,7 +8,6 @@
 //! Start reading in [`Gauge::load`].
 
 use super::AnswerMode;
-use super::claims::DeploymentClaims;
 use super::silence::{AttemptInFlight, SignsOfLife, SilenceLimits, UsualAnswerTimes};
 use crate::domain::id::TeamId;
 use std::time::{Duration, Instant};
@@ -25,7 +24,6 @@ const UNKNOWN: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, Default)]
 pub struct Gauge {
     signs: SignsOfLife,
-    claims: DeploymentClaims,
     last_good: Option<bool>,
     stream: LatencyTracker,
     whole: LatencyTracker,
@@ -84,13 +82,6 @@ impl Gauge {
     /// Attempts that were sent and have not ended.
     pub fn in_flight(&self) -> u32 {
         self.signs.in_flight()
-    }
-
-    /// Whether it is full for `team`, where it carries at most `most` attempts at once: another team may have a claim to
-    /// the places that are free.
-    pub fn is_full(&mut self, team: TeamId, most: u32, now: Instant) -> bool {
-        let signs = &self.signs;
-        !self.claims.may_take(team, most, signs.in_flight(), |team| signs.in_flight_of(team), now)
     }
 
     /// How the last finished attempt ended; `None` before any finished.

@@ -8,13 +8,14 @@
 
 pub mod builder;
 mod choice;
-mod claims;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gauge;
 pub mod health;
+pub mod places;
 pub mod plan;
+pub mod queue;
 pub mod silence;
 pub mod split;
 pub mod table;

@@ -192,11 +192,6 @@ impl SignsOfLife {
         self.attempts.len() as u32
     }
 
-    /// Attempts in flight of `team`.
-    pub fn in_flight_of(&self, team: TeamId) -> u32 {
-        self.attempts.values().filter(|attempt| attempt.team == team).count() as u32
-    }
-
     /// Drops what is known of usual gaps.
     pub fn forget(&mut self) {
         self.gaps = Default::default();

@@ -237,8 +237,7 @@ pub struct Deployment {
     pub capacity: Capacity,
     /// Its weight among the model's deployments.
     pub weight: u32,
-    /// How many requests may be in flight at it; when full, it is not chosen, and teams that found it full come before those
-    /// with a share of it. `None` is no limit.
+    /// How many requests may be in flight at it; when full, it is not chosen. `None` is no limit.
     pub max_concurrent: Option<u32>,
     /// The most output tokens, per choice, that its host writes by itself, where the price catalogue knows.
     pub max_output: Option<u64>,
@@ -250,6 +249,8 @@ pub struct Deployment {
     pub body_rules: Arc<BodyRules>,
     /// Dedicated only: when it is down, `Pro/` requests may use the model's shared deployments.
     pub spill: bool,
+    /// Dedicated only: requests by plain names may use places that `Pro/` requests did not need lately.
+    pub lend: bool,
 }
 
 /// A named list of models with a step-down chain.
@@ -319,6 +320,8 @@ pub struct RoutingSettings {
     pub total: Duration,
     /// How long a request may wait for a throttled deployment when nothing else can serve it.
     pub retry_after_wait_max: Duration,
+    /// How long a request may wait for a place where every deployment that could serve it is full.
+    pub queue_wait: Duration,
     /// Whether a request is retried once at the same deployment after a 500, before another is tried.
     pub same_region_retry_on_500: bool,
     /// An attempt without an answer for this long counts against its deployment when one is chosen.

@@ -11,12 +11,14 @@ mod credential;
 mod lookup;
 mod pauses;
 mod permit;
+mod queue;
 mod resting;
 mod status;
 mod view;
 
 pub use pauses::PauseHandle;
 pub use permit::{AttemptSigns, Permit, ReportedFailure};
+pub use queue::{HeldPlace, WaitEnd};
 pub use status::{AttemptLabels, FailureReport};
 pub(super) use status::{ProviderLabels, StatusClock};
 pub use view::TeamHealthView;
@@ -28,11 +30,12 @@ use crate::domain::breaker::endpoints::EndpointRests;
 use crate::domain::breaker::rest::{Rest, RestRule};
 use crate::domain::breaker::team::TeamBreakers;
 use crate::domain::call::Endpoint;
-use crate::domain::id::{ModelId, TeamId};
+use crate::domain::id::{KeyId, ModelId, PlacesId, PolicyId, TeamId};
 use crate::domain::policy::HedgeRule;
 use crate::domain::retry::RetryBudget;
 use crate::domain::routing::AnswerMode;
 use crate::domain::routing::gauge::Gauge;
+use crate::domain::routing::places::{PlaceHolder, PlaceLimits, Places};
 use crate::domain::routing::silence::SilenceLimits;
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 use crate::random::Rng;
@@ -40,9 +43,11 @@ use crate::telemetry::Telemetry;
 use credential::{CredentialHash, CredentialSlot, Credentials};
 use parking_lot::Mutex;
 use pauses::DeploymentPauses;
+use queue::{PlaceQueue, SharedPlaces};
 use status::FailureNote;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Trials at one deployment that nothing else is left for are made no more often than this.
@@ -61,6 +66,9 @@ pub struct HealthRegistry {
     /// whatever its position in the list.
     credentials: Mutex<HashMap<(Arc<str>, CredentialHash), SharedRest>>,
     budgets: Arc<ExtraBudgets>,
+    place_queue: Arc<PlaceQueue>,
+    /// How many deployments were numbered.
+    numbered: AtomicU32,
     estimators: TokenEstimators,
     telemetry: Arc<Telemetry>,
     rng: Arc<Rng>,
@@ -85,6 +93,7 @@ struct DeploymentState {
     /// Locked at reloads only; by the hash of the credential: whether it is throttled for this deployment.
     throttles: Mutex<HashMap<CredentialHash, SharedRest>>,
     pauses: DeploymentPauses,
+    places: SharedPlaces,
 }
 
 struct DeploymentHealth {
@@ -94,6 +103,7 @@ struct DeploymentHealth {
     /// Which endpoints its host has.
     endpoints: EndpointRests,
     gauge: Gauge,
+    places: Places,
     last_trial: Option<Instant>,
     /// The latest failure of an attempt that was not the request's own fault.
     last_failure: Option<FailureNote>,
@@ -106,6 +116,9 @@ pub struct DeploymentSet {
     /// By [`ModelId`].
     estimators: Vec<Arc<TokenEstimator>>,
     budgets: Arc<ExtraBudgets>,
+    place_queue: Arc<PlaceQueue>,
+    /// How long a request may wait for a place.
+    queue_wait: Duration,
     telemetry: Arc<Telemetry>,
     rng: Arc<Rng>,
     clock: Clock,
@@ -113,7 +126,7 @@ pub struct DeploymentSet {
 
 struct SetMember {
     state: Arc<DeploymentState>,
-    max_concurrent: Option<u32>,
+    limits: PlaceLimits,
     silence: SilenceLimits,
     credentials: Credentials,
 }
@@ -130,6 +143,8 @@ impl HealthRegistry {
             deployments: Mutex::default(),
             credentials: Mutex::default(),
             budgets: Arc::new(budgets),
+            place_queue: PlaceQueue::new(telemetry.clone(), clock),
+            numbered: AtomicU32::new(0),
             estimators: TokenEstimators::default(),
             telemetry,
             rng,
@@ -151,19 +166,24 @@ impl HealthRegistry {
         let mut deployments = self.deployments.lock();
         let members = table.deployments.iter().map(|deployment| {
             let state = deployments.entry(deployment.name.clone()).or_insert_with(|| {
-                Arc::new(DeploymentState::new(deployment.name.clone(), &table.settings, slow_start_at))
+                let id = PlacesId(self.numbered.fetch_add(1, Ordering::Relaxed));
+                let places = SharedPlaces::new(id, self.place_queue.clone());
+                Arc::new(DeploymentState::new(deployment.name.clone(), &table.settings, slow_start_at, places))
             });
+            let limits = PlaceLimits { most: deployment.max_concurrent, lends: deployment.lend };
             let mut health = state.health.lock();
             health.breakers.update_settings(table.settings.breaker);
             // Whoever changed something is to see at once what it did.
             health.endpoints = EndpointRests::default();
+            state.limit_places(&mut health.places, limits, self.clock.now());
             drop(health);
+            state.hand_places_on(self.clock.now());
             let silence = SilenceLimits {
                 silent_after: table.settings.silent_after,
                 late_after: table.model(deployment.model).late_after(AnswerMode::Stream),
             };
             let credentials = Credentials::new(state.slots(&credentials[deployment.provider.index()]));
-            SetMember { state: state.clone(), max_concurrent: deployment.max_concurrent, silence, credentials }
+            SetMember { state: state.clone(), limits, silence, credentials }
         });
         let members: Vec<_> = members.collect();
         deployments.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
@@ -171,6 +191,8 @@ impl HealthRegistry {
             members,
             estimators: self.estimators.of(table.models.iter().map(|model| &model.name)),
             budgets: self.budgets.clone(),
+            place_queue: self.place_queue.clone(),
+            queue_wait: table.settings.queue_wait,
             telemetry: self.telemetry.clone(),
             rng: self.rng.clone(),
             clock: self.clock,
@@ -198,15 +220,22 @@ impl HealthRegistry {
 }
 
 impl DeploymentState {
-    fn new(name: Arc<str>, settings: &RoutingSettings, slow_start_at: Option<Instant>) -> Self {
+    fn new(name: Arc<str>, settings: &RoutingSettings, slow_start_at: Option<Instant>, places: SharedPlaces) -> Self {
         let settings = settings.breaker;
         let breakers =
             slow_start_at.map_or_else(|| TeamBreakers::new(settings), |at| TeamBreakers::with_slow_start(settings, at));
         let not_found = Rest::new(RestRule::not_found());
-        let gauge = Gauge::default();
-        let endpoints = EndpointRests::default();
-        let health = DeploymentHealth { breakers, not_found, endpoints, gauge, last_trial: None, last_failure: None };
-        Self { name, health: Mutex::new(health), throttles: Mutex::default(), pauses: DeploymentPauses::default() }
+        let health = DeploymentHealth {
+            breakers,
+            not_found,
+            endpoints: EndpointRests::default(),
+            gauge: Gauge::default(),
+            places: Places::default(),
+            last_trial: None,
+            last_failure: None,
+        };
+        let pauses = DeploymentPauses::default();
+        Self { name, health: Mutex::new(health), throttles: Mutex::default(), pauses, places }
     }
 
     /// What is known of each of its provider's credentials, with whether it is throttled for this deployment.
@@ -229,7 +258,16 @@ impl DeploymentSet {
     /// is told another endpoint.
     pub fn view_for(&self, team: TeamId, hedge: Option<(&Arc<str>, HedgeRule)>) -> TeamHealthView<'_> {
         let hedge = hedge.map(|(policy, rule)| self.budgets.hedge_of(policy, rule));
-        TeamHealthView { deployments: self, team, hedge, credential: None, endpoint: Endpoint::Chat }
+        let holder = PlaceHolder { policy: PolicyId(0), key: KeyId::NONE, reserved: false };
+        TeamHealthView {
+            deployments: self,
+            team,
+            hedge,
+            credential: None,
+            endpoint: Endpoint::Chat,
+            holder,
+            place: None,
+        }
     }
 
     /// The token estimator of `model`, for answers without usage.

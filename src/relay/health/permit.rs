@@ -16,6 +16,7 @@ use crate::domain::call::Endpoint;
 use crate::domain::failure::{Failure, HealthSignal};
 use crate::domain::id::TeamId;
 use crate::domain::routing::AnswerMode;
+use crate::domain::routing::places::PlaceHolder;
 use crate::domain::routing::plan::Evidence;
 use crate::domain::routing::silence::{AttemptInFlight, SilenceLimits};
 use crate::random::Rng;
@@ -40,6 +41,7 @@ pub struct Permit {
     pub(super) rng: Arc<Rng>,
     pub(super) clock: Clock,
     pub(super) team: TeamId,
+    pub(super) holder: PlaceHolder,
     pub(super) silence: SilenceLimits,
     pub(super) sent: Instant,
     /// When a sign of life was last recorded after the commit point.
@@ -282,6 +284,7 @@ impl Permit {
         }
         let mut health = self.state.health.lock();
         health.gauge.ended(self.attempt, now);
+        self.state.give_place_back(&mut health.places, self.holder, self.sent, now);
         if let Some(good) = finished {
             health.gauge.finished(good);
         }
@@ -292,6 +295,7 @@ impl Permit {
         let end = if self.stalled && end != AttemptEnd::Good { AttemptEnd::Neutral } else { end };
         let transition = health.breakers.report(self.permit, self.team, end, now, self.rng.draw());
         drop(health);
+        self.state.hand_places_on(now);
         self.report_transition(transition);
     }
 

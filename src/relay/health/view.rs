@@ -6,6 +6,7 @@
 //! Start reading in [`TeamHealthView`].
 
 use super::permit::Permit;
+use super::queue::HeldPlace;
 use super::{DeploymentHealth, DeploymentSet, SetMember, TRIAL_EVERY};
 use crate::domain::breaker::team::TeamBreakerPermit;
 use crate::domain::breaker::{Availability, StateName};
@@ -15,6 +16,7 @@ use crate::domain::receipt::PassedOverReason;
 use crate::domain::retry::RetryBudget;
 use crate::domain::routing::AnswerMode;
 use crate::domain::routing::health::{ExtraBudget, HealthSource, HealthView, PermitKind};
+use crate::domain::routing::places::PlaceHolder;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,6 +32,10 @@ pub struct TeamHealthView<'a> {
     pub(super) credential: Option<usize>,
     /// What the request is for.
     pub(super) endpoint: Endpoint,
+    /// Whose places its attempts take.
+    pub(super) holder: PlaceHolder,
+    /// The place that it waited for.
+    pub(in crate::relay) place: Option<Arc<HeldPlace>>,
 }
 
 impl TeamHealthView<'_> {
@@ -41,6 +47,11 @@ impl TeamHealthView<'_> {
     /// The same, for a request to `endpoint`.
     pub fn for_endpoint(self, endpoint: Endpoint) -> Self {
         Self { endpoint, ..self }
+    }
+
+    /// The same, where attempts take the places of `holder`.
+    pub fn with_holder(self, holder: PlaceHolder) -> Self {
+        Self { holder, ..self }
     }
 
     /// Whether `deployment` is known not to have the endpoint.
@@ -90,7 +101,15 @@ impl TeamHealthView<'_> {
         if health.gauge.is_silent(member.silence, now) {
             return Some((PassedOverReason::Silent, None));
         }
-        health.is_full(member, self.team, now).then_some((PassedOverReason::Full, None))
+        self.is_full(member, &health, now).then_some((PassedOverReason::Full, None))
+    }
+
+    /// Whether it has no place for the request, which may have waited for one.
+    fn is_full(&self, member: &SetMember, health: &DeploymentHealth, now: Instant) -> bool {
+        let held = self.place.as_ref().is_some_and(|place| place.is_at(&member.state));
+        // A request keeps the limit of its own configuration, where a reload raised it.
+        let full = || member.limits.most.is_some_and(|most| health.places.taken() >= most);
+        !held && (health.places.is_full(self.holder.reserved, now) || full())
     }
 
     fn member(&self, deployment: DeploymentId) -> &SetMember {
@@ -118,7 +137,7 @@ impl HealthSource for TeamHealthView<'_> {
         let silent = health.gauge.is_silent(member.silence, now);
         HealthView {
             availability: health.breakers.availability(self.team, now).stricter(rests),
-            full: health.is_full(member, self.team, now),
+            full: self.is_full(member, &health, now),
             silent,
             may_ask: silent && health.gauge.may_ask(self.team, now),
             asked_last: credentials.asked_last,
@@ -141,13 +160,17 @@ impl HealthSource for TeamHealthView<'_> {
             }
         };
         let mut health = member.state.health.lock();
-        let Some(admitted) = health.admit(member, (self.team, self.endpoint), kind, now) else {
+        let full = self.is_full(member, &health, now);
+        let admitted = if full { None } else { health.admit(member, (self.team, self.endpoint), kind, now) };
+        let Some(admitted) = admitted else {
             drop(health);
             credential.undecided(now);
             return None;
         };
         let last_was_good = health.gauge.last_good() == Some(true);
         let attempt = health.gauge.sent(self.team, mode, now);
+        let held = self.place.as_deref().filter(|place| place.is_at(&member.state));
+        member.state.take_place(&mut health.places, held, self.holder, now);
         let ask_until = match kind {
             PermitKind::AskSilent if health.gauge.silent_since().is_some() => {
                 health.gauge.asks(attempt, mode, member.silence, now)
@@ -161,6 +184,7 @@ impl HealthSource for TeamHealthView<'_> {
             rng: self.deployments.rng.clone(),
             clock: self.deployments.clock,
             team: self.team,
+            holder: self.holder,
             silence: member.silence,
             sent: now,
             heard: None,
@@ -194,10 +218,6 @@ impl HealthSource for TeamHealthView<'_> {
 }
 
 impl DeploymentHealth {
-    fn is_full(&mut self, member: &SetMember, team: TeamId, now: Instant) -> bool {
-        member.max_concurrent.is_some_and(|most| self.gauge.is_full(team, most, now))
-    }
-
     fn trial_at(&self, now: Instant) -> Instant {
         self.last_trial.map_or(now, |last| (last + TRIAL_EVERY).max(now))
     }
@@ -210,9 +230,6 @@ impl DeploymentHealth {
         kind: PermitKind,
         now: Instant,
     ) -> Option<Admitted> {
-        if self.is_full(member, team, now) {
-            return None;
-        }
         let silent = self.gauge.is_silent(member.silence, now);
         match kind {
             PermitKind::Usual if silent => return None,

@@ -16,6 +16,19 @@ use crate::domain::routing::table::RoutingTable;
 use std::time::Instant;
 
 impl RoutePlan {
+    /// Whether a place is all that the request lacks: nothing that it may ask is free, and something of that is full.
+    pub fn is_full<B: HealthSource>(&self, health: &B, now: Instant) -> bool {
+        let mut full = false;
+        for (_, id) in self.deployments() {
+            let view = health.view(id, self.mode, now);
+            if view.is_open_to_attempts() {
+                return false;
+            }
+            full |= view.full && !matches!(view.availability, Availability::Blocked { .. });
+        }
+        full
+    }
+
     pub(super) fn choose<B: HealthSource>(
         &self,
         table: &RoutingTable,
