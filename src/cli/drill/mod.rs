@@ -22,7 +22,7 @@ use crate::domain::random::RandomValue;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use run::{DrillContext, ScenarioResult};
+use run::{DrillContext, ScenarioRecord};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,12 +62,12 @@ struct DrillResult {
     source: String,
     snapshot: Arc<Snapshot>,
     seed: u64,
-    scenarios: Vec<ScenarioResult>,
+    scenarios: Vec<ScenarioRecord>,
 }
 
 impl DrillResult {
     fn passed(&self) -> bool {
-        self.scenarios.iter().all(ScenarioResult::passed)
+        self.scenarios.iter().all(ScenarioRecord::passed)
     }
 }
 

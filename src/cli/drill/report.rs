@@ -4,7 +4,7 @@
 //! Start reading at [`page`].
 
 use super::DrillResult;
-use super::run::ScenarioResult;
+use super::run::ScenarioRecord;
 use super::text::{CAVEAT, objective, verdict_of};
 use crate::domain::drill::{DrillOutcome, DrillRequest};
 use std::fmt::Write;
@@ -46,7 +46,7 @@ pub(super) fn page(result: &DrillResult) -> String {
     page
 }
 
-fn write_scenario(result: &ScenarioResult, page: &mut String) {
+fn write_scenario(result: &ScenarioRecord, page: &mut String) {
     let (name, about) = (result.scenario.name(), result.scenario.about());
     let _ = write!(page, "<h2>{name}</h2><p>{} {about}.</p>", escaped(&result.region));
     write_plot(result, page);
@@ -66,7 +66,7 @@ fn write_scenario(result: &ScenarioResult, page: &mut String) {
     page.push_str("</table>");
 }
 
-fn write_plot(result: &ScenarioResult, page: &mut String) {
+fn write_plot(result: &ScenarioRecord, page: &mut String) {
     let end = result.requests.iter().map(|request| request.sent).max().unwrap_or(result.times.broken_until);
     let across = |at: Duration| LEFT + (WIDTH - LEFT) * at.as_secs_f64() / end.as_secs_f64().max(0.001);
     let (from, until) = (across(result.times.broken_from), across(result.times.broken_until));

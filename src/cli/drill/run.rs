@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::drill::judge::{DrillCheck, DrillEvidence, judge};
 use crate::domain::drill::scenario::Scenario;
-use crate::domain::drill::{DrillRequest, DrillTimes};
+use crate::domain::drill::{DrillRequest, DrillWindow};
 use crate::domain::random::RandomValue;
 use crate::domain::receipt::{Outcome, Receipt};
 use crate::http::conn::listener::Listener;
@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 
 /// How long nothing is broken at first, and how long something is then. A gateway that has served for a while knows what
 /// is usual at each deployment, and one that has just begun does not.
-const TIMES: DrillTimes = DrillTimes { broken_from: Duration::from_secs(8), broken_until: Duration::from_secs(14) };
+const TIMES: DrillWindow = DrillWindow { broken_from: Duration::from_secs(8), broken_until: Duration::from_secs(14) };
 /// How long it goes on afterwards: at least, and at most where the region does not serve again.
 const AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// How often it is asked whether the region serves again.
@@ -47,17 +47,17 @@ pub(super) struct DrillContext {
 }
 
 /// What came of a scenario.
-pub(super) struct ScenarioResult {
+pub(super) struct ScenarioRecord {
     pub(super) scenario: Scenario,
     /// The region that broke.
     pub(super) region: Arc<str>,
     pub(super) policies: Vec<Arc<str>>,
-    pub(super) times: DrillTimes,
+    pub(super) times: DrillWindow,
     pub(super) requests: Vec<DrillRequest>,
     pub(super) checks: Vec<DrillCheck>,
 }
 
-impl ScenarioResult {
+impl ScenarioRecord {
     pub(super) fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.passed)
     }
@@ -67,7 +67,7 @@ impl ScenarioResult {
 ///
 /// # Errors
 /// The configuration cannot be simulated.
-pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioResult> {
+pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioRecord> {
     let clock = Clock;
     let DrillContext { snapshot, scenario, region, draw } = context;
     let ledger = Arc::new(DrillLedger::default());
@@ -117,7 +117,7 @@ pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioResult>
     };
     let checks = judge(&evidence);
     let policies = policies.iter().map(|driven| driven.policy.name.clone()).collect();
-    Ok(ScenarioResult { scenario, region, policies, times: TIMES, requests, checks })
+    Ok(ScenarioRecord { scenario, region, policies, times: TIMES, requests, checks })
 }
 
 /// The region that breaks: the one that is named, or the first in the file that serves some policy.

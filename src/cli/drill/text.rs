@@ -2,7 +2,7 @@
 
 use super::DrillResult;
 use super::load::rate;
-use super::run::ScenarioResult;
+use super::run::ScenarioRecord;
 use super::simulated::SIMULATED;
 use crate::cli::table::table;
 use crate::domain::drill::judge::{DrillCheck, MeasuredValue, first_tokens};
@@ -26,7 +26,7 @@ pub(super) fn head(result: &DrillResult) -> String {
 }
 
 /// One scenario, a line for each check.
-pub(super) fn scenario(result: &ScenarioResult) -> String {
+pub(super) fn scenario(result: &ScenarioRecord) -> String {
     let broken = result.times.broken_until - result.times.broken_from;
     let rows: Vec<Vec<String>> = result
         .checks
@@ -94,7 +94,7 @@ pub(super) fn json(result: &DrillResult) -> Value {
     })
 }
 
-fn scenario_json(result: &ScenarioResult) -> Value {
+fn scenario_json(result: &ScenarioRecord) -> Value {
     let count = |outcome: &DrillOutcome| result.requests.iter().filter(|one| one.outcome == *outcome).count();
     let phase = |phase: DrillPhase| {
         let times = first_tokens(&result.requests, result.times, phase);

@@ -3,7 +3,7 @@
 //! Start reading in [`judge`].
 
 use super::scenario::Scenario;
-use super::{DrillOutcome, DrillPhase, DrillRequest, DrillTimes, percentile};
+use super::{DrillOutcome, DrillPhase, DrillRequest, DrillWindow, percentile};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct DrillEvidence<'a> {
     /// What was rehearsed.
     pub scenario: Scenario,
     /// When it was broken, from the beginning of the scenario.
-    pub times: DrillTimes,
+    pub times: DrillWindow,
     /// In any order.
     pub requests: &'a [DrillRequest],
     /// The region that broke.
@@ -78,7 +78,7 @@ pub struct DrillCheck {
 }
 
 /// First-token times of one phase, sorted.
-pub fn first_tokens(requests: &[DrillRequest], times: DrillTimes, phase: DrillPhase) -> Vec<Duration> {
+pub fn first_tokens(requests: &[DrillRequest], times: DrillWindow, phase: DrillPhase) -> Vec<Duration> {
     let of_phase = requests.iter().filter(|request| request.stream && times.phase(request.sent) == phase);
     let mut found: Vec<Duration> = of_phase.filter_map(|request| request.first_bytes).collect();
     found.sort_unstable();
@@ -263,7 +263,8 @@ fn overspent(evidence: &DrillEvidence<'_>) -> DrillCheck {
 mod tests {
     use super::*;
 
-    const TIMES: DrillTimes = DrillTimes { broken_from: Duration::from_secs(3), broken_until: Duration::from_secs(9) };
+    const TIMES: DrillWindow =
+        DrillWindow { broken_from: Duration::from_secs(3), broken_until: Duration::from_secs(9) };
 
     fn request(sent_ms: u64) -> DrillRequest {
         DrillRequest {

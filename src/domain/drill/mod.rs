@@ -72,14 +72,14 @@ impl DrillPhase {
 
 /// When the parts of a scenario begin, from its own beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DrillTimes {
+pub struct DrillWindow {
     /// When the first fault begins.
     pub broken_from: Duration,
     /// When the last fault ends.
     pub broken_until: Duration,
 }
 
-impl DrillTimes {
+impl DrillWindow {
     /// The part that a request sent at `sent` belongs to.
     pub fn phase(self, sent: Duration) -> DrillPhase {
         match sent {
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_request_belongs_to_the_phase_that_it_was_sent_in() {
-        let times = DrillTimes { broken_from: Duration::from_secs(3), broken_until: Duration::from_secs(9) };
+        let times = DrillWindow { broken_from: Duration::from_secs(3), broken_until: Duration::from_secs(9) };
         let of = |ms| times.phase(Duration::from_millis(ms));
         assert_eq!((of(0), of(2_999), of(3_000)), (DrillPhase::Before, DrillPhase::Before, DrillPhase::During));
         assert_eq!((of(8_999), of(9_000)), (DrillPhase::During, DrillPhase::After));

@@ -2,7 +2,7 @@
 //!
 //! Start reading in [`Scenario::script`].
 
-use super::DrillTimes;
+use super::DrillWindow;
 use crate::domain::fault::{FaultEffect, FaultScope, FaultSpec, LONGEST_FAULT};
 use crate::domain::random::RandomValue;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ impl Scenario {
         self,
         target: &Arc<str>,
         regions: &[Arc<str>],
-        times: DrillTimes,
+        times: DrillWindow,
         draw: RandomValue,
     ) -> Vec<(Duration, FaultSpec)> {
         let spec = |region: &Arc<str>, (effect, share_percent), lasts| FaultSpec {
@@ -177,7 +177,7 @@ mod tests {
 
     fn script(scenario: Scenario, seed: u64) -> Vec<(Duration, FaultSpec)> {
         let regions = ["east".into(), "west".into(), "north".into()];
-        let times = DrillTimes { broken_from: Duration::from_secs(3), broken_until: Duration::from_secs(9) };
+        let times = DrillWindow { broken_from: Duration::from_secs(3), broken_until: Duration::from_secs(9) };
         scenario.script(&regions[0], &regions, times, RandomValue(seed))
     }
 
