@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
+from stored_provider import StoredResponses
+
 WORDS = ["The", " bridge", " stands", " because", " every", " stone", " leans", " – 石 –", " on", " another."]
 CONTENT = "".join(WORDS)
 TOOL_ARGUMENTS = '{"city": "Zürich", "unit": "celsius"}'
@@ -30,6 +32,7 @@ RESPONSE_USAGE = {
     "output_tokens_details": {"reasoning_tokens": 0},
     "total_tokens": 21,
 }
+STORED = StoredResponses()
 # Exact as 32-bit floats, so that the base64 form and the list form are equal.
 VECTOR = [0.5, -0.25, 1.0, 0.0]
 
@@ -49,6 +52,7 @@ class Visit:
     body: bytes
     # The gateway closed the connection before the answer was complete.
     abandoned: bool = False
+    method: str = "POST"
 
     @property
     def json(self):
@@ -270,7 +274,11 @@ class ResponseEvents:
 def responses(x: Exchange) -> None:
     """Answers with `CONTENT`."""
     if not x.streams:
-        return x.whole(response_object(x.ask, "completed", [output_message(CONTENT)]))
+        response = response_object(x.ask, "completed", [output_message(CONTENT)])
+        if x.ask.get("background"):
+            queued = {**response, "status": "queued", "output": [], "usage": None}
+            return x.whole(STORED.keep(queued, ending=response))
+        return x.whole(STORED.keep(response))
     events = ResponseEvents(x)
     for word in WORDS:
         events.word(word)
@@ -468,7 +476,7 @@ class Provider:
             body = b"".join(iter(lambda: cls._read_chunk(reader), b""))
         else:
             body = reader.read(int(headers.get("content-length", "0")))
-        return Visit(region, first.split()[1].decode(), headers, body)
+        return Visit(region, first.split()[1].decode(), headers, body, method=first.split()[0].decode())
 
     @staticmethod
     def _read_chunk(reader) -> bytes:
@@ -479,6 +487,10 @@ class Provider:
     def _answer(self, conn: socket.socket, visit: Visit) -> None:
         if visit.path.startswith("/journal"):
             return self._answer_journal(conn, visit)
+        if visit.path.startswith("/v1/responses/resp_"):
+            status, body = STORED.answer(visit.method, visit.path)
+            visit.body = b"{}"
+            return Exchange(conn, visit, self.journal).whole(body, status)
         model = visit.json["model"]
         self.journal.add(model, visit)
         behaviour(model, self.region)(Exchange(conn, visit, self.journal))

@@ -62,7 +62,7 @@ def test_refusals_are_the_exceptions_that_applications_catch(client):
     with pytest.raises(BadRequestError) as caught:
         respond(client, "scene/response-refused")
     assert caught.value.body == BAD_FIELD
-    for options in [{"background": True}, {"prompt": {"id": "pmpt_1"}}]:
+    for options in [{"background": True, "store": False}, {"prompt": {"id": "pmpt_1"}}]:
         with pytest.raises(BadRequestError) as caught:
             respond(client, **options)
         assert caught.value.param == next(iter(options))
@@ -85,3 +85,26 @@ def test_a_failure_that_the_provider_says_arrives_as_it_said_it(client):
     events = list(respond(client, "scene/response-failed", stream=True))
     assert events[-1].type == "response.failed"
     assert events[-1].response.error.message == "The model gave up."
+
+
+def test_a_stored_response_is_read_and_deleted_by_its_own_key(client, connect, stage):
+    first = respond(client)
+    assert client.responses.retrieve(first.id).output_text == CONTENT
+    assert [item.id for item in client.responses.input_items.list(first.id)] == ["msg_input"]
+    for somebody, name in [(connect(stage.trickle_key), first.id), (client, "resp_of_nobody")]:
+        with pytest.raises(NotFoundError) as caught:
+            somebody.responses.retrieve(name)
+        assert caught.value.code == "response_not_found"
+    client.responses.delete(first.id)
+    with pytest.raises(NotFoundError):
+        client.responses.retrieve(first.id)
+
+
+def test_a_background_response_is_polled_or_cancelled(client):
+    response = respond(client, background=True)
+    polls = 0
+    while response.status in ("queued", "in_progress"):
+        response = client.responses.retrieve(response.id)
+        polls += 1
+    assert (polls, response.status, response.output_text) == (2, "completed", CONTENT)
+    assert client.responses.cancel(respond(client, background=True).id).status == "cancelled"
