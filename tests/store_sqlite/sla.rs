@@ -1,6 +1,6 @@
 //! A month of an SLA: closed once, whoever closes it and wherever that is killed; restated, and never taken back.
 
-use crate::process::{PRICE, SIMULATED, config, tierway};
+use crate::process::{KEY, PRICE, SIMULATED, config, tierway};
 use crate::receipts::{Place, receipt, until_written};
 use serde_json::Value;
 use std::path::Path;
@@ -212,8 +212,11 @@ fn closers_that_are_killed_and_closers_at_the_same_time_pay_once() {
     for round in 0..KILLS {
         let place = Place::new();
         std::fs::copy(full.database(), place.database()).expect("it is copied");
+        // Written once: a closer must not read a file that is being written for another.
+        command(place.folder(), SLA, &[]);
         let start = || -> Child {
-            let mut closer = command(place.folder(), SLA, &CLOSE);
+            let mut closer = Command::new(env!("CARGO_BIN_EXE_tierway"));
+            closer.args(CLOSE).current_dir(place.folder()).env_clear().env("APP_KEY", KEY);
             closer.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
         };
         let after = Duration::from_micros(draw(&mut drawn, longest));
