@@ -15,8 +15,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use http::{Extensions, HeaderMap, Uri};
-use percent_encoding::percent_decode_str;
+use http::{Extensions, HeaderMap};
 use std::sync::Arc;
 
 /// Every model, alias, tier and `Pro/` name this key may use.
@@ -87,16 +86,9 @@ fn listed_all(names: &[ListedModel], request: &Request) -> Response {
         Dialect::Chat | Dialect::Responses => json(ModelList::new(names.iter().map(listed_model)).json()),
         Dialect::Messages => {
             let models: Vec<ModelDescription<'_>> = names.iter().map(described_model).collect();
-            json(ModelPage::of(&models, |name| parameter(request.uri(), name)).json())
+            json(ModelPage::of(&models, |name| paths::parameter(request.uri(), name)).json())
         }
     }
-}
-
-/// The first parameter `name` of the query.
-pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
-    let mut given = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = given.find(|(given, _)| *given == name)?;
-    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
 fn described_model(listed: &ListedModel) -> ModelDescription<'_> {

@@ -6,15 +6,17 @@
 //!
 //! Start reading at [`canonical`].
 
-use super::stored_responses;
 use crate::domain::call::Endpoint;
-use http::Method;
+use crate::domain::stored_response::StoredRequestKind;
+use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 /// The segment that every client's path begins with.
 const VERSION: &str = "v1";
 /// The list of models, and what a model's own path begins with.
 const MODELS: &str = "models";
+/// What a stored response's path begins with; its id follows.
+pub(super) const RESPONSES: &str = "responses";
 /// What stands before `/v1` in the base URLs of other hosts: whoever moves a client from there may replace the host alone.
 const OTHER_HOSTS: [&str; 3] = ["api", "inference", "openai"];
 
@@ -50,7 +52,7 @@ pub(super) fn canonical(path: &str) -> Option<String> {
                 let path = endpoint.path();
                 format!("/{VERSION}{path}")
             })
-            .or_else(|| stored_responses::canonical(rest)),
+            .or_else(|| stored_response(rest)),
     }
 }
 
@@ -64,6 +66,23 @@ pub(super) fn is_of_clients(path: &str) -> bool {
 pub(super) fn model_name(path: &str) -> Option<String> {
     let name = segments(path).skip_while(|segment| *segment != MODELS).skip(1).collect::<Vec<_>>().join("/");
     (!name.is_empty()).then(|| percent_decode_str(&name).decode_utf8_lossy().into_owned())
+}
+
+/// The canonical path of what `segments`, those behind the version, name; `None` where it is nothing of a stored response.
+fn stored_response(segments: &[&str]) -> Option<String> {
+    let [RESPONSES, id, end @ ..] = segments else { return None };
+    let is_known = |action: &StoredRequestKind| {
+        action.path_end().split('/').filter(|part| !part.is_empty()).eq(end.iter().copied())
+    };
+    let action = StoredRequestKind::ALL.iter().find(|action| is_known(action))?;
+    Some(format!("/{VERSION}/{RESPONSES}/{id}{}", action.path_end()))
+}
+
+/// The first parameter `name` of the query.
+pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let mut given = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = given.find(|(given, _)| *given == name)?;
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
 fn segments(path: &str) -> impl Iterator<Item = &str> {

@@ -2,7 +2,8 @@
 //!
 //! It only reads what is asked for; whose the response is, and where it is kept, is for `relay`.
 
-use super::{AppState, Route, models, serve_routed, wrong_method};
+use super::paths::{RESPONSES, parameter};
+use super::{AppState, Route, serve_routed, wrong_method};
 use crate::domain::stored_response::{StoredRequest, StoredRequestKind};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -11,8 +12,6 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
-/// The segment after which the id stands.
-const RESPONSES: &str = "responses";
 /// What no id is, as it is a path of its own at OpenAI, which is not served.
 const COMPACT: &str = "/v1/responses/compact";
 
@@ -33,18 +32,8 @@ pub(super) fn read(action: StoredRequestKind, uri: &Uri) -> StoredRequest {
     let mut segments = uri.path().split('/').skip_while(|segment| *segment != RESPONSES);
     let id = percent_decode_str(segments.nth(1).unwrap_or_default()).decode_utf8_lossy();
     let is_true = |value: String| value == "1" || value.eq_ignore_ascii_case("true");
-    let stream = action == StoredRequestKind::Retrieve && models::parameter(uri, "stream").is_some_and(is_true);
+    let stream = action == StoredRequestKind::Retrieve && parameter(uri, "stream").is_some_and(is_true);
     StoredRequest { action, id: id.into(), query: uri.query().map(Into::into), stream }
-}
-
-/// The canonical path of what `segments`, those behind the version, name; `None` where it is nothing of a stored response.
-pub(super) fn canonical(segments: &[&str]) -> Option<String> {
-    let [RESPONSES, id, end @ ..] = segments else { return None };
-    let is_known = |action: &StoredRequestKind| {
-        action.path_end().split('/').filter(|part| !part.is_empty()).eq(end.iter().copied())
-    };
-    let action = StoredRequestKind::ALL.iter().find(|action| is_known(action))?;
-    Some(format!("/v1/{RESPONSES}/{id}{}", action.path_end()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //!
 //! Start reading in [`TeamHealthView::wait_for_place`].
 
+// circle: view.rs: who waits sees health as its team does, and what a view takes is a place.
 use super::{DeploymentState, SetMember, TeamHealthView};
 use crate::clock::Clock;
 use crate::domain::id::{DeploymentId, PlacesId};
