@@ -61,7 +61,8 @@ dist: ## the release in target/dist: an archive of binary, configuration, licenc
 instructions: setup ## instructions per request, frame and refusal, against benches/instructions.toml; UPDATE=1 writes it
 	python3 benches/instructions.py $(if $(UPDATE),--update) $(ARGS)
 
-rust: ## the Rust tests
+rust: ## the Rust tests; some start a PostgreSQL server of their own, in a temporary folder
+	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then $(call apt_install,postgresql); fi
 	cargo test --locked
 
 sdk: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## the official OpenAI clients, Python and Node, against the binary

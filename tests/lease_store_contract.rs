@@ -5,13 +5,17 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use postgres_server::{TestDatabase, ticking};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use tierway::domain::budget::{Account, Budget, BudgetPeriod, Charge, Scope, WindowSpan, Zone};
+use std::time::Duration;
+use tierway::clock::Clock;
+use tierway::domain::budget::{Account, Budget, BudgetPeriod, Charge, LeaseTerm, Scope, WindowSpan, Zone};
 use tierway::domain::money::NanoUsd;
 use tierway::domain::receipt::Receipt;
 use tierway::store::budget_pool::{BudgetAccount, BudgetPool, FundingSources, Hold, HoldError};
 use tierway::store::memory_lease_store::MemoryLeaseStore;
+use tierway::store::postgres::PostgresLedger;
 use tierway::store::sqlite::{SqliteLedger, WriterGuard};
 use tierway::store::{Lease, LeaseRequest, LeaseStore, StoreFuture, StoreUnavailable};
 use tokio::runtime::Runtime;
@@ -63,8 +67,17 @@ impl Client {
         assert_eq!((leased.span, leased.amount.0, leased.taken.0), (span, expected.0, expected.1), "{name} {need}");
     }
 
+    fn term(&self) -> LeaseTerm {
+        self.lease_store.term().expect("what is leased may be spent")
+    }
+
+    fn give_back(&self, name: &str, span: WindowSpan, amount: i64) {
+        self.lease_store.give_back(&account(name), span, NanoUsd(amount), self.term());
+    }
+
     fn spend(&self, name: &str, span: WindowSpan, spent: i64, leased: i64) {
-        let charge = Charge { account: account(name), span, spent: NanoUsd(spent), leased: NanoUsd(leased) };
+        let charge =
+            Charge { account: account(name), span, spent: NanoUsd(spent), leased: NanoUsd(leased), term: self.term() };
         self.lease_store.write_off(&[charge]);
     }
 }
@@ -75,13 +88,13 @@ fn what_is_spent_or_leased_cannot_be_leased_again(lease_store: Arc<dyn LeaseStor
     client.check("a", today, 100, 60, (60, 60));
     client.check("a", today, 100, 60, (40, 100));
     client.check("a", today, 100, 1, (0, 100));
-    client.lease_store.give_back(&account("a"), today, NanoUsd(30));
+    client.give_back("a", today, 30);
     client.check("a", today, 100, 20, (20, 90));
     client.spend("a", today, 50, 50);
     client.check("a", today, 100, 20, (10, 100));
     // More was spent than had been leased: nothing is left, however much is returned.
     client.spend("a", today, 60, 30);
-    client.lease_store.give_back(&account("a"), today, NanoUsd(20));
+    client.give_back("a", today, 20);
     client.check("a", today, 100, 20, (0, 110));
     client.check("b", today, 100, 20, (20, 20));
 }
@@ -110,7 +123,7 @@ fn a_window_that_ended_is_not_opened_again(lease_store: Arc<dyn LeaseStore>) {
     assert_eq!((leased.span, leased.amount.0, leased.taken.0), (day(2), 20, 90));
     // A hold of the first day is settled in the first day.
     client.spend("a", day(1), 60, 60);
-    client.lease_store.give_back(&account("a"), day(1), NanoUsd(0));
+    client.give_back("a", day(1), 0);
     client.check("a", day(2), 100, 20, (10, 100));
     client.check("a", day(3), 100, 100, (100, 100));
 }
@@ -131,7 +144,7 @@ fn concurrent_leases_keep_the_limit(lease_store: Arc<dyn LeaseStore>) {
                     let spent = if rng.u8(..) < 8 { amount.min(1_000) } else { 0 };
                     out.fetch_sub(amount - spent, Ordering::SeqCst);
                     client.spend("a", day(1), spent, spent);
-                    client.lease_store.give_back(&account("a"), day(1), NanoUsd(amount - spent));
+                    client.give_back("a", day(1), amount - spent);
                 }
             });
         }
@@ -174,8 +187,8 @@ impl LeaseStore for Flaky {
         })
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
-        self.lease_store.give_back(account, span, amount);
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd, term: LeaseTerm) {
+        self.lease_store.give_back(account, span, amount, term);
     }
 
     fn settle(&self, receipt: &Arc<Receipt>) {
@@ -197,10 +210,10 @@ impl LeaseStore for Faulty {
         })
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
-        self.lease_store.give_back(account, span, amount);
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd, term: LeaseTerm) {
+        self.lease_store.give_back(account, span, amount, term);
         if self.mutant == Mutant::SettlesTwice {
-            self.lease_store.give_back(account, span, amount);
+            self.lease_store.give_back(account, span, amount, term);
         }
     }
 
@@ -212,14 +225,14 @@ impl LeaseStore for Faulty {
         match self.mutant {
             Mutant::ForgetsWhatIsSpent => {
                 for charge in charges {
-                    self.lease_store.give_back(&charge.account, charge.span, charge.leased);
+                    self.lease_store.give_back(&charge.account, charge.span, charge.leased, charge.term);
                 }
             }
             _ => self.lease_store.write_off(charges),
         }
         if self.mutant == Mutant::SettlesTwice {
             for charge in charges {
-                self.lease_store.give_back(&charge.account, charge.span, charge.leased);
+                self.lease_store.give_back(&charge.account, charge.span, charge.leased, charge.term);
             }
         }
     }
@@ -536,7 +549,7 @@ impl LeaseStore for Panics {
     fn lease(&self, _: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>> {
         Box::pin(async { panic!("on purpose") })
     }
-    fn give_back(&self, _: &Arc<Account>, _: WindowSpan, _: NanoUsd) {}
+    fn give_back(&self, _: &Arc<Account>, _: WindowSpan, _: NanoUsd, _: LeaseTerm) {}
     fn settle(&self, _: &Arc<Receipt>) {}
     fn write_off(&self, _: &[Charge]) {}
 }
@@ -549,6 +562,16 @@ async fn a_lease_store_that_panics_leaves_no_request_waiting() {
         let refused = budget_pool.hold(&FundingSources::budgets([budget_account.clone()]), NanoUsd(1), 0).await.err();
         assert_eq!(refused, Some(HoldError::Unavailable));
     }
+}
+
+#[path = "store_contract/postgres_server.rs"]
+mod postgres_server;
+
+/// A lease store on `database`, as of one more gateway.
+fn postgres(database: &TestDatabase) -> (Arc<dyn LeaseStore>, WriterGuard) {
+    let opened = PostgresLedger::open(database.location(), None, Arc::new(|| Clock.unix_ms()), ticking());
+    let (ledger, guard) = opened.unwrap_or_else(|error| panic!("{error}"));
+    (Arc::new(ledger), guard)
 }
 
 /// A lease store in a database of its own.
@@ -568,8 +591,163 @@ fn what_a_killed_process_had_leased_counts_as_spent() {
     let (lease_store, _writing) = sqlite(&place);
     // 10 were spent; of 50 nobody knows.
     Client::at(lease_store.clone()).check("a", day(1), 100, 60, (40, 100));
-    lease_store.give_back(&account("a"), day(1), NanoUsd(40));
+    lease_store.give_back(&account("a"), day(1), NanoUsd(40), LeaseTerm::default());
     Client::at(lease_store).check("a", day(1), 100, 60, (40, 100));
+}
+
+/// All that was spent and leased of the one window of the account `a`, on `database`.
+fn booked(database: &TestDatabase) -> String {
+    database.query("SELECT spent_nanousd, leased_nanousd FROM tierway.budgets WHERE name = 'a'")
+}
+
+/// As if so many seconds had passed for the database since it last saw the gateways other than the newest one, which it has
+/// seen all along.
+fn let_pass(database: &TestDatabase, seconds: u32) {
+    let newest = "(SELECT max(id) FROM tierway.replicas)";
+    database.query(&format!("UPDATE tierway.replicas SET seen = seen - interval '{seconds} s' WHERE id < {newest}"));
+    database.query(&format!("UPDATE tierway.replicas SET steady = steady - interval '1 h' WHERE id = {newest}"));
+}
+
+/// Waits until the database answers `query` with `expected`.
+#[track_caller]
+fn until(database: &TestDatabase, query: &str, expected: &str) {
+    let deadline = Clock.now() + Duration::from_secs(30);
+    while database.query(query) != expected {
+        assert!(Clock.now() < deadline, "{query} is {}, not {expected}", database.query(query));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn several_gateways_lease_from_one_window() {
+    let database = TestDatabase::new();
+    let opened = [(); 3].map(|()| postgres(&database));
+    let clients = opened.each_ref().map(|(lease_store, _)| Client::at(lease_store.clone()));
+    clients[0].check("a", day(1), 100, 60, (60, 60));
+    clients[1].check("a", day(1), 100, 30, (30, 90));
+    clients[2].check("a", day(1), 100, 30, (10, 100));
+    clients[0].give_back("a", day(1), 15);
+    until(&database, "SELECT leased_nanousd FROM tierway.budgets", "85");
+    clients[2].check("a", day(1), 100, 30, (15, 100));
+    let terms: Vec<LeaseTerm> = clients.iter().map(Client::term).collect();
+    assert!(terms.is_sorted_by(|one, next| one < next), "each has a term of its own: {terms:?}");
+}
+
+#[test]
+fn what_a_gateway_that_ends_well_had_leased_counts_as_spent_at_once() {
+    let database = TestDatabase::new();
+    let (lease_store, guard) = postgres(&database);
+    let client = Client::at(lease_store);
+    client.check("a", day(1), 100, 60, (60, 60));
+    client.spend("a", day(1), 10, 10);
+    drop((client, guard));
+    assert_eq!(booked(&database), "60|0");
+    assert_eq!(database.query("SELECT count(*), sum(amount_nanousd) FROM tierway.unaccounted"), "1|50");
+    assert_eq!(database.query("SELECT count(*) FROM tierway.replicas"), "0");
+}
+
+/// The database has not seen a gateway for a minute, and it comes back: what it had leased was counted as spent once, what it
+/// spent of that is taken from there, and only what is beyond it is added.
+#[test]
+fn a_gateway_that_was_away_settles_onto_what_was_counted_as_spent() {
+    let database = TestDatabase::new();
+    let (away, _away_writing) = postgres(&database);
+    let client = Client::at(away);
+    client.check("a", day(1), 100, 60, (60, 60));
+    let before = client.term();
+    // Three others look at once; it ends once.
+    let _others = [(); 3].map(|()| postgres(&database));
+    let ended = format!("SELECT count(*) FROM tierway.replicas WHERE id = {}", before.0);
+    let deadline = Clock.now() + Duration::from_secs(30);
+    while database.query(&ended) != "0" {
+        // It renews its term each second: what is moved back must stay so for a look.
+        let_pass(&database, 3_600);
+        assert!(Clock.now() < deadline, "its term never ends");
+    }
+    assert_eq!(booked(&database), "60|0");
+    assert_eq!(database.query("SELECT count(*), sum(amount_nanousd) FROM tierway.unaccounted"), "1|60");
+    let charge = |spent: i64| Charge {
+        account: account("a"),
+        span: day(1),
+        spent: NanoUsd(spent),
+        leased: NanoUsd(spent),
+        term: before,
+    };
+    client.lease_store.write_off(&[charge(25)]);
+    until(&database, "SELECT sum(amount_nanousd) FROM tierway.unaccounted", "35");
+    assert_eq!(booked(&database), "60|0", "it was counted as spent before");
+    client.lease_store.give_back(&account("a"), day(1), NanoUsd(20), before);
+    client.lease_store.write_off(&[charge(40)]);
+    until(&database, "SELECT spent_nanousd FROM tierway.budgets", "65");
+    assert_eq!(database.query("SELECT sum(amount_nanousd) FROM tierway.unaccounted"), "0");
+    // It goes on in a term of its own.
+    client.check("a", day(1), 100, 60, (35, 100));
+    assert!(client.term() > before);
+}
+
+#[test]
+fn nobody_is_ended_for_an_outage_of_the_database() {
+    let database = TestDatabase::new();
+    let (first, _first_writing) = postgres(&database);
+    let client = Client::at(first);
+    client.check("a", day(1), 100, 60, (60, 60));
+    let (second, _second_writing) = postgres(&database);
+    Client::at(second).check("b", day(1), 100, 10, (10, 10));
+    // For whoever looks, which happens every five seconds, the database was away a moment ago.
+    let end = Clock.now() + Duration::from_secs(7);
+    while Clock.now() < end {
+        let away = "UPDATE tierway.replicas SET seen = seen - interval '1 h', steady = clock_timestamp()";
+        database.query(away);
+        assert_eq!(database.query("SELECT count(*) FROM tierway.replicas"), "2");
+    }
+    client.spend("a", day(1), 5, 60);
+    until(&database, "SELECT spent_nanousd, leased_nanousd FROM tierway.budgets WHERE name = 'a'", "5|0");
+    assert_eq!(database.query("SELECT count(*) FROM tierway.unaccounted"), "0");
+}
+
+/// A process may spend what it leased only while the database has seen it lately; then it leases anew, in a new term, and
+/// nothing of the old one is spent.
+#[tokio::test]
+async fn what_was_leased_in_a_term_that_is_over_is_not_spent() {
+    #[derive(Default)]
+    struct Terms {
+        lease_store: MemoryLeaseStore,
+        term: AtomicI64,
+    }
+    impl LeaseStore for Terms {
+        fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>> {
+            let Some(term) = self.term() else { return Box::pin(std::future::ready(Err(StoreUnavailable))) };
+            let lease = self.lease_store.lease(request);
+            Box::pin(async move { Ok(Lease { term, ..lease.await? }) })
+        }
+        fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd, term: LeaseTerm) {
+            // What is left of a term that is over counts as spent.
+            if self.term() == Some(term) {
+                self.lease_store.give_back(account, span, amount, term);
+            }
+        }
+        fn settle(&self, _: &Arc<Receipt>) {}
+        fn write_off(&self, charges: &[Charge]) {
+            self.lease_store.write_off(charges);
+        }
+        fn term(&self) -> Option<LeaseTerm> {
+            Some(LeaseTerm(self.term.load(Ordering::SeqCst))).filter(|term| term.0 > 0)
+        }
+    }
+    let lease_store = Arc::new(Terms::default());
+    lease_store.term.store(1, Ordering::SeqCst);
+    let budget_pool = BudgetPool::new(lease_store.clone());
+    let budget_account = budget_pool.budget_account(&daily(100), 0);
+    let running = taken(&budget_pool, &budget_account, 30, 0).await.expect("it fits");
+    lease_store.term.store(0, Ordering::SeqCst);
+    let refused = budget_pool.hold(&FundingSources::budgets([budget_account.clone()]), NanoUsd(1), 0).await.err();
+    assert_eq!(refused, Some(HoldError::Unavailable), "nothing may be spent");
+    lease_store.term.store(2, Ordering::SeqCst);
+    let taken_before = lease_store.lease_store.balance(budget_account.account(), day(0)).1.0;
+    assert!(taken(&budget_pool, &budget_account, 101 - taken_before, 0).await.is_none(), "that is counted as spent");
+    let anew = taken(&budget_pool, &budget_account, 100 - taken_before, 0).await.expect("the rest is leased anew");
+    assert_eq!(running.settle(NanoUsd(30))[0].term, LeaseTerm(1));
+    assert_eq!(anew.settle(NanoUsd(1))[0].term, LeaseTerm(2));
 }
 
 macro_rules! every_lease_store_promises {
@@ -585,6 +763,14 @@ macro_rules! every_lease_store_promises {
             fn $promise() {
                 let place = tempfile::tempdir().expect("a folder");
                 let (lease_store, _writing) = super::sqlite(&place);
+                super::$promise(lease_store);
+            })*
+        }
+        mod postgres {
+            $(#[test]
+            fn $promise() {
+                let database = super::TestDatabase::new();
+                let (lease_store, _writing) = super::postgres(&database);
                 super::$promise(lease_store);
             })*
         }

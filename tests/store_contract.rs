@@ -338,5 +338,7 @@ contract!(memory, tierway::store::memory::MemoryCounters::new());
 
 #[path = "store_contract/ledgers.rs"]
 mod ledgers;
+#[path = "store_contract/postgres_server.rs"]
+mod postgres_server;
 #[path = "store_contract/registers.rs"]
 mod registers;

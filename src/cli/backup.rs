@@ -4,6 +4,7 @@
 
 use super::print;
 use super::store::{CommandError, StoreArgs};
+use super::store_place::StorePlace;
 use crate::clock::Clock;
 use crate::store::sqlite::{backup as copy, unfinished};
 use clap::Args;
@@ -47,7 +48,14 @@ pub(super) fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn copied(args: &BackupArgs) -> Result<String, CommandError> {
-    let from = args.store.path()?;
+    let from = match args.store.place()? {
+        StorePlace::File(path) => path,
+        StorePlace::Postgres(_) => {
+            let why = "the store is on a PostgreSQL server, and `backup` copies a SQLite file; `pg_dump --schema=tierway` \
+                       copies it";
+            return Err(CommandError::usage(why));
+        }
+    };
     let to = args.to.clone().unwrap_or_else(|| default_name(Clock.unix_ms()));
     let (ends, end) = channel();
     let showing = std::io::stderr().is_terminal().then(|| {

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::budget::{self, Budget, Scope, WindowSpan};
 use crate::store::RegisterContents;
-use crate::store::sqlite::{AccountLabels, BudgetBalance, UnaccountedLease};
+use crate::store::reports::{AccountLabels, BudgetBalance, UnaccountedLease};
 use crate::telemetry::rfc3339::Rfc3339Text;
 use clap::Args;
 use serde_json::{Value, json};

@@ -9,6 +9,7 @@
 use super::operator::operator;
 use super::secrets::random_bytes;
 use super::store::{CommandError, StoreArgs};
+use super::store_place::{StorePlace, StorePlaceError};
 use crate::admin::{AdminError, AdminOperations};
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -16,22 +17,14 @@ use crate::domain::register::QuarantinedRow;
 use crate::domain::secret::Secret;
 use crate::store::Register;
 use crate::store::keyring::Keyring;
-use crate::store::memory_register::MemoryRegister;
-use crate::store::sqlite::{OpenError, SqliteRegister, require_directory};
 use anyhow::Context;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// How soon a running gateway applies what a command wrote.
 pub(super) const KNOWN_SOON: &str = "a running gateway knows within a second";
-
-/// How long another command may take to create a database.
-const MADE_WITHIN: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The configuration, the store and the actions of one command.
 pub(super) struct CliContext {
@@ -46,36 +39,27 @@ impl CliContext {
     /// Opens the configuration and the store it names, which is created if it does not exist. `command` is what the audit
     /// says that changes were made by.
     pub(super) fn open(store: &StoreArgs, command: &str) -> Result<Self, CommandError> {
-        Self::of(store, command, |path, runtime| {
-            let made = || SqliteRegister::of_command(path, Clock.unix_ms());
-            Ok(Arc::new(runtime.block_on(register(made, Clock))?))
-        })
+        Self::of(store, command, |place, runtime| runtime.block_on(place.register(Clock)))
     }
 
     /// The same for a command that only reads: the store of the configuration is not created, and read as empty where
     /// it does not exist yet.
     pub(super) fn open_to_read(store: &StoreArgs) -> Result<Self, CommandError> {
-        Self::of(store, "", |path, runtime| {
-            require_directory(path)?;
-            if !path.exists() && !store.is_named() {
-                return Ok(Arc::new(MemoryRegister::new(Arc::default())));
-            }
-            Ok(Arc::new(runtime.block_on(register(|| SqliteRegister::of_reader(path), Clock))?))
-        })
+        Self::of(store, "", |place, runtime| runtime.block_on(place.register_to_read(!store.is_named(), Clock)))
     }
 
     fn of(
         store: &StoreArgs,
         command: &str,
-        open: impl FnOnce(&Path, &Runtime) -> Result<Arc<dyn Register>, OpenError>,
+        open: impl FnOnce(&StorePlace, &Runtime) -> Result<Arc<dyn Register>, StorePlaceError>,
     ) -> Result<Self, CommandError> {
         let snapshot = store.configuration()?;
-        let path = store.path_of(&snapshot)?;
+        let place = store.place_of(&snapshot)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
-        let register = open(&path, &runtime).map_err(CommandError::store)?;
+        let register = open(&place, &runtime).map_err(CommandError::store)?;
         let keyring = runtime.block_on(Keyring::open(register));
-        let keyring = keyring.map_err(|_| CommandError::store(format!("{} cannot be read", path.display())))?;
+        let keyring = keyring.map_err(|_| CommandError::store(format!("{place} cannot be read")))?;
         for QuarantinedRow { table, row, why } in keyring.quarantined() {
             note(&format!("warning: '{row}' in the table {table} of the store counts for nothing: {why}"));
         }
@@ -95,22 +79,6 @@ impl CliContext {
     /// The same for an action with an error type of its own.
     pub(super) fn block_on<T>(&self, action: impl Future<Output = T>) -> T {
         self.runtime.block_on(action)
-    }
-}
-
-/// The register that `open` opens. Another command may be creating the database; that is waited for.
-async fn register(
-    open: impl Fn() -> Result<SqliteRegister, OpenError>,
-    clock: Clock,
-) -> Result<SqliteRegister, OpenError> {
-    let deadline = clock.now() + MADE_WITHIN;
-    loop {
-        match open() {
-            Err(OpenError::Missing(_) | OpenError::Older { .. } | OpenError::Foreign(_)) if clock.now() < deadline => {
-                clock.sleep(LOOK_EVERY).await;
-            }
-            opened => return opened,
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`GatewayClient::request`] for an answer as a whole, and at [`GatewayClient::send`] for one as it comes.
 
+use crate::cli::trusted_roots::trusted_roots;
 use crate::clock::Clock;
 use crate::config::{ListenAddress, ListenAddressError};
 use crate::domain::secret::Secret;
@@ -19,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -207,13 +208,8 @@ struct KnownOrTrusted {
 
 impl KnownOrTrusted {
     fn config(known: Option<CertificateDer<'static>>) -> Result<ClientConfig, GatewayClientError> {
-        let mut roots = RootCertStore::empty();
-        let (added, _unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if added == 0 {
-            roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let trusted = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let trusted = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted_roots()), provider.clone());
         let trusted = trusted.build().map_err(unreachable)?;
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let verifier = Arc::new(Self { known, trusted });

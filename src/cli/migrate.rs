@@ -2,8 +2,11 @@
 
 use super::print;
 use super::store::{CommandError, StoreArgs};
+use super::store_place::{StorePlace, postgres};
 use crate::clock::Clock;
-use crate::store::sqlite::{MigrationStatus, lock, migrate as forward, status};
+use crate::store::migration::MigrationStatus;
+use crate::store::postgres::{migrate_store, migrations_of};
+use crate::store::sqlite::{lock, migrate as forward, status};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
@@ -36,9 +39,17 @@ pub(super) fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn migrated(args: &MigrateArgs) -> Result<(String, ExitCode), CommandError> {
-    let path = args.store.path()?;
-    let _held = lock(&path).map_err(CommandError::store)?;
-    let applied = forward(&path, Clock.unix_ms()).map_err(CommandError::store)?.applied;
+    let migrated = match args.store.place()? {
+        StorePlace::File(path) => {
+            let _held = lock(&path).map_err(CommandError::store)?;
+            forward(&path, Clock.unix_ms()).map_err(CommandError::store)?
+        }
+        StorePlace::Postgres(url) => {
+            let migrated = postgres(&url).and_then(|location| migrate_store(location, Clock.unix_ms()));
+            migrated.map_err(CommandError::store)?
+        }
+    };
+    let applied = migrated.applied;
     let output = match (args.json, applied.is_empty()) {
         (true, _) => format!("{}\n", json!({ "applied": applied })),
         (_, true) => "up to date\n".to_owned(),
@@ -48,7 +59,10 @@ fn migrated(args: &MigrateArgs) -> Result<(String, ExitCode), CommandError> {
 }
 
 fn status_of(args: &MigrateArgs) -> Result<(String, ExitCode), CommandError> {
-    let status = status(&args.store.path()?).map_err(CommandError::store)?;
+    let status = match args.store.place()? {
+        StorePlace::File(path) => status(&path).map_err(CommandError::store)?,
+        StorePlace::Postgres(url) => postgres(&url).and_then(migrations_of).map_err(CommandError::store)?,
+    };
     let missing = status.iter().any(|one| one.applied_unix_ms.is_none());
     let value = |one: &MigrationStatus| json!({ "name": one.name, "applied_unix_ms": one.applied_unix_ms });
     let line = |one: &MigrationStatus| {

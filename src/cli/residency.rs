@@ -18,7 +18,7 @@ use crate::domain::glob::Glob;
 use crate::domain::policy::Residency;
 use crate::domain::report::{Condition, Dimension, ReceiptsQuery};
 use crate::domain::residency::{OutsideAttempt, PolicyResidency, RegionTally, ResidencyTally};
-use crate::store::sqlite::LedgerReader;
+use crate::store::reports::LedgerSource;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::fmt::Alignment;
@@ -101,8 +101,7 @@ fn report(args: &ResidencyReportArgs) -> Result<ResidencyReport, CommandError> {
     if let Some(unknown) = args.policy.as_ref().filter(|name| snapshot.policy(name).is_none()) {
         return Err(CommandError::usage(format!("there is no policy '{unknown}' in the configuration")));
     }
-    let path = args.store.path_of(&snapshot)?;
-    let reader = LedgerReader::open(&path).map_err(CommandError::store)?;
+    let reader = args.store.place_of(&snapshot)?.source().map_err(CommandError::store)?;
     let (since_unix_ms, until_unix_ms) = (args.time_range.since(now), args.time_range.until(now).unwrap_or(now));
     let of = |dimension, value: &Option<String>| value.clone().map(|value| Condition { dimension, value: Some(value) });
     let only = [of(Dimension::Key, &args.key), of(Dimension::Policy, &args.policy)].into_iter().flatten().collect();
@@ -110,7 +109,7 @@ fn report(args: &ResidencyReportArgs) -> Result<ResidencyReport, CommandError> {
         ReceiptsQuery { since_unix_ms, until_unix_ms: Some(until_unix_ms), only, after: None, most: usize::MAX };
     let (mut tally, named) = (ResidencyTally::default(), named_regions(&args.regions));
     let region_of = |deployment: &str| region_of(&snapshot, deployment);
-    let each = reader.each_receipt(&query, |receipt| match receipt {
+    let each = reader.each_receipt(&query, &mut |receipt| match receipt {
         Some(receipt) => tally.add(&receipt, judged_by(&snapshot, receipt.policy.as_deref(), &named), region_of),
         None => tally.unreadable += 1,
     });
@@ -120,7 +119,7 @@ fn report(args: &ResidencyReportArgs) -> Result<ResidencyReport, CommandError> {
         until_unix_ms,
         tally,
         policies: binding(&snapshot, args.policy.as_deref(), &named),
-        configurations: configurations(&reader, since_unix_ms, until_unix_ms)?,
+        configurations: configurations(&*reader, since_unix_ms, until_unix_ms)?,
     })
 }
 
@@ -159,7 +158,7 @@ fn binding(snapshot: &Snapshot, only: Option<&str>, named: &Option<Vec<Glob>>) -
 
 /// The configurations that were active from `since` until `until`, as the audit has them.
 fn configurations(
-    reader: &LedgerReader,
+    reader: &dyn LedgerSource,
     since: Option<i64>,
     until: i64,
 ) -> Result<Vec<ActiveConfiguration>, CommandError> {

@@ -17,11 +17,9 @@ use crate::domain::sla::month::SlaMonth;
 use crate::domain::sla::percent_text;
 use crate::domain::sla::report::{SlaFigures, SlaReport};
 use crate::domain::sla::tally::{SlaTally, SlaUptime};
-use crate::store::sqlite::{LedgerReader, SqliteReports};
 use clap::{Args, Subcommand};
 use std::fmt::Alignment;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 const CLOSE_HELP: &str =
@@ -116,9 +114,8 @@ fn close(args: &SlaCloseArgs) -> Result<String, CommandError> {
 
 /// The actions, with the ledger of the database.
 fn with_ledger(context: &CliContext, store: &StoreArgs) -> Result<AdminOperations, CommandError> {
-    let path = store.path_of(&context.snapshot)?;
-    LedgerReader::open(&path).map_err(CommandError::store)?;
-    Ok(context.admin.clone().with_reports(Some(Arc::new(SqliteReports::of(&path)))))
+    let reports = store.place_of(&context.snapshot)?.reports().map_err(CommandError::store)?;
+    Ok(context.admin.clone().with_reports(Some(reports)))
 }
 
 fn text(report: &SlaReport) -> String {

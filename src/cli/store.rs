@@ -6,14 +6,20 @@ use super::check::EXIT_CONFIGURATION;
 use super::demo_store::{self, DemoError, DemoStore};
 use super::former_place::refuse_former_place;
 use super::secrets::random_bytes;
+use super::store_place::{self, StorePlace};
 use super::{ConfigArgs, EXIT_UNAVAILABLE, EXIT_USAGE, find_config};
 use crate::clock::Clock;
 use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, load};
 use crate::store::keyring::Keyring;
+use crate::store::postgres::{
+    PostgresLedger, PostgresOpenError, PostgresRegister, PostgresReports, PostgresStateAccounts,
+    shared_idempotency_secret, take_unbilled,
+};
+use crate::store::reports::LedgerSource;
 use crate::store::reports::Reports;
 use crate::store::sqlite::{
-    LedgerReader, OpenError, SqliteLedger, SqliteRegister, SqliteReports, SqliteStateAccounts, StoreLock, WallClock,
-    WriterGuard, idempotency_secret,
+    OpenError, SqliteLedger, SqliteRegister, SqliteReports, SqliteStateAccounts, StoreLock, WallClock, WriterGuard,
+    idempotency_secret,
 };
 use crate::store::state_accounts::StateAccounts;
 use crate::store::{Ledger, StoreUnavailable, Stores};
@@ -21,9 +27,10 @@ use crate::telemetry::Telemetry;
 use clap::Args;
 use std::fmt::Display;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// The store of a gateway.
 pub(super) struct OpenedStore {
@@ -48,8 +55,8 @@ pub(super) async fn open(
     let path = match (&settings.location, demo) {
         (StoreLocation::Sqlite(path), _) => path.clone(),
         (StoreLocation::Temporary, Some(demo)) => demo.path(),
-        // There is no ledger on a server yet; a start that allows unenforced settings has a warning about it.
-        (StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Server(_), _) => {
+        (StoreLocation::Postgres(url), _) => return open_postgres(url, settings.retention, clock).await,
+        (StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Redis(_), _) => {
             return Ok(OpenedStore { books: Stores::memory().await, writing: None, lock: None });
         }
     };
@@ -75,12 +82,37 @@ pub(super) async fn open(
     Ok(OpenedStore { books, writing: Some(writing), lock })
 }
 
+/// Opens the store at `url` as one more of the gateways that share it.
+async fn open_postgres(url: &str, keep: Option<Duration>, clock: Clock) -> Result<OpenedStore, StoreOpenError> {
+    let location = store_place::postgres(url)?;
+    let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
+    let (of_writer, start) = (unix_ms.clone(), clock.now());
+    let open = move || PostgresLedger::open(location, keep, of_writer, Arc::new(move || clock.now() - start));
+    let opened = tokio::task::spawn_blocking(open).await.map_err(|_| StoreOpenError::Read)?;
+    let (ledger, writing) = opened?;
+    tracing::warn!(
+        "rate limits and concurrency are counted by each gateway for itself; the rest of the store is shared"
+    );
+    let keyring = Keyring::open(Arc::new(PostgresRegister::of_gateway(&ledger))).await?;
+    let reports = Some(Arc::new(PostgresReports::of_gateway(&ledger)) as Arc<dyn Reports>);
+    let fresh = random_bytes::<32>().map_err(|_| StoreOpenError::NoRandomBytes)?;
+    let idempotency = Some(shared_idempotency_secret(&ledger, *fresh).await?);
+    let state_accounts = Arc::new(PostgresStateAccounts::of_gateway(&ledger, unix_ms));
+    let state_accounts = Arc::new(StateAccounts::durable(state_accounts, take_unbilled(&ledger).await?));
+    let (ledger, keyring) = (Arc::new(ledger), Arc::new(keyring));
+    let books = Stores { lease_store: ledger.clone(), ledger, keyring, reports, idempotency, state_accounts };
+    Ok(OpenedStore { books, writing: Some(writing), lock: None })
+}
+
 /// Why the store is not available.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreOpenError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database on the server cannot be opened.
+    #[error(transparent)]
+    Postgres(#[from] PostgresOpenError),
     /// It lies where relative paths were read before.
     #[error("{0}")]
     FormerPlace(String),
@@ -111,11 +143,11 @@ pub(super) fn watch(telemetry: &Telemetry, ledger: &Arc<dyn Ledger>) {
 /// A note for first users on where receipts are kept; `demo` is whether a temporary file keeps them.
 pub(super) fn note(settings: &StoreSettings, demo: bool) -> &'static str {
     match settings.location {
-        StoreLocation::Sqlite(_) => "",
+        StoreLocation::Sqlite(_) | StoreLocation::Postgres(_) => "",
         StoreLocation::Temporary if demo => {
             "Receipts are kept until this demo stops. From any folder:\n\n  tierway usage\n  tierway explain --request ID    # the answer's x-request-id\n\n"
         }
-        StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Server(_) => {
+        StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Redis(_) => {
             "Receipts are kept in memory only, and so is what budgets have spent.\nTIERWAY__STORE__URL=sqlite:tierway.db keeps them in a file.\n"
         }
     }
@@ -127,15 +159,8 @@ pub(super) struct StoreArgs {
     #[command(flatten)]
     config_args: ConfigArgs,
     /// The database, whatever the configuration says
-    #[arg(long, value_name = "sqlite:PATH", value_parser = sqlite_path)]
-    store: Option<PathBuf>,
-}
-
-fn sqlite_path(url: &str) -> Result<PathBuf, &'static str> {
-    match StoreLocation::of_url(url) {
-        Some(StoreLocation::Sqlite(path)) => Ok(path),
-        _ => Err("write sqlite:PATH"),
-    }
+    #[arg(long, value_name = "URL", value_parser = StorePlace::of_url)]
+    store: Option<StorePlace>,
 }
 
 /// The exit code of a command that failed.
@@ -200,45 +225,47 @@ impl StoreArgs {
         self.store.is_some()
     }
 
-    /// The path of the database, from the command line or the configuration.
-    pub(super) fn path(&self) -> Result<PathBuf, CommandError> {
+    /// The place of the store, from the command line or the configuration.
+    pub(super) fn place(&self) -> Result<StorePlace, CommandError> {
         match &self.store {
-            Some(path) => Ok(path.clone()),
-            None => self.path_of(&self.snapshot()?),
+            Some(place) => Ok(place.clone()),
+            None => self.place_of(&self.snapshot()?),
         }
     }
 
-    /// The path of the database, from the command line or `snapshot`.
-    pub(super) fn path_of(&self, snapshot: &Snapshot) -> Result<PathBuf, CommandError> {
+    /// The place of the store, from the command line or `snapshot`.
+    pub(super) fn place_of(&self, snapshot: &Snapshot) -> Result<StorePlace, CommandError> {
         match (&self.store, &snapshot.store.location) {
-            (Some(path), _) => Ok(path.clone()),
+            (Some(place), _) => Ok(place.clone()),
             (None, StoreLocation::Sqlite(path)) => {
                 refuse_former_place(&snapshot.store).map_err(CommandError::store)?;
-                Ok(path.clone())
+                Ok(StorePlace::File(path.clone()))
             }
+            (None, StoreLocation::Postgres(url)) => Ok(StorePlace::Postgres(url.clone())),
             (None, StoreLocation::Temporary) => {
-                demo_store::find(&snapshot.server.listen.to_string()).map_err(|why| match why {
+                let found = demo_store::find(&snapshot.server.listen.to_string());
+                found.map(StorePlace::File).map_err(|why| match why {
                     DemoError::None => CommandError::store(why),
                     DemoError::Several(_) => CommandError::usage(why),
                 })
             }
             (None, StoreLocation::Memory) => Err(CommandError::usage(
-                "the store is `memory:`, which keeps nothing; name a database with --store sqlite:PATH",
+                "the store is `memory:`, which keeps nothing; name a database with --store sqlite:PATH or postgres://…",
             )),
-            (None, StoreLocation::Server(_)) => {
-                Err(CommandError::usage("only `sqlite:PATH` can be read yet; name one with --store"))
-            }
+            (None, StoreLocation::Redis(_)) => Err(CommandError::usage(
+                "the store is a Redis, which keeps nothing for good; name a database with --store",
+            )),
         }
     }
 
     /// The ledger of the database.
-    pub(super) fn book(&self) -> Result<LedgerReader, CommandError> {
-        LedgerReader::open(&self.path()?).map_err(CommandError::store)
+    pub(super) fn book(&self) -> Result<Box<dyn LedgerSource>, CommandError> {
+        self.place()?.source().map_err(CommandError::store)
     }
 
     /// The configuration, needed only for the path of the database.
     pub(super) fn snapshot(&self) -> Result<Snapshot, CommandError> {
-        self.load("  help: --store sqlite:PATH names the database without a configuration")
+        self.load("  help: --store sqlite:PATH (or postgres://…) names the database without a configuration")
     }
 
     /// The configuration, needed even if the command line names the database.

@@ -97,7 +97,7 @@ pub(super) fn socket_path(named: Option<&Path>, snapshot: &Snapshot) -> Option<P
     }
     let database = match &snapshot.store.location {
         StoreLocation::Sqlite(database) => Some(database.as_path()),
-        StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Server(_) => None,
+        StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Postgres(_) | StoreLocation::Redis(_) => None,
     };
     if let Some(file) = database.or_else(|| snapshot.server.listen.socket_file()) {
         let mut path = file.as_os_str().to_owned();

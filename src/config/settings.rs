@@ -133,14 +133,15 @@ pub enum StoreLocation {
     Temporary,
     /// In one SQLite file. A relative path is one from the working directory.
     Sqlite(PathBuf),
-    /// At a database server, which is not built yet; the URL may hold a password.
-    Server(String),
+    /// In a database on a PostgreSQL server; the URL may hold a password.
+    Postgres(String),
+    /// At a Redis or Valkey server, which cannot hold it; the URL may hold a password.
+    Redis(String),
 }
 
 impl StoreLocation {
     /// The location that a URL such as `sqlite:tierway.db` names; `None` where it is of no known kind.
     pub fn of_url(url: &str) -> Option<Self> {
-        const SERVERS: [&str; 4] = ["postgres://", "postgresql://", "redis://", "rediss://"];
         match url.split_once(':')? {
             ("memory", "") => Some(Self::Memory),
             // `sqlite:///var/lib/x.db` is how other programs write an absolute path.
@@ -148,7 +149,9 @@ impl StoreLocation {
                 "" | ":memory:" => None,
                 path => Some(Self::Sqlite(path.into())),
             },
-            _ => SERVERS.iter().any(|server| url.starts_with(server)).then(|| Self::Server(url.to_owned())),
+            ("postgres" | "postgresql", rest) if rest.starts_with("//") => Some(Self::Postgres(url.to_owned())),
+            ("redis" | "rediss", rest) if rest.starts_with("//") => Some(Self::Redis(url.to_owned())),
+            _ => None,
         }
     }
 }
@@ -327,7 +330,8 @@ mod tests {
         check("sqlite:tierway.db", sqlite("tierway.db"));
         check("sqlite:/var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
         check("sqlite:///var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
-        check("postgres://me:hush@db/x", Some(StoreLocation::Server("postgres://me:hush@db/x".into())));
+        check("postgres://me:hush@db/x", Some(StoreLocation::Postgres("postgres://me:hush@db/x".into())));
+        check("redis://:hush@db", Some(StoreLocation::Redis("redis://:hush@db".into())));
         for none in ["", "tierway.db", "memory", "memory:x", "sqlite:", "sqlite://", "sqlite::memory:", "mysql://db/x"]
         {
             check(none, None);

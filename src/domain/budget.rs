@@ -223,6 +223,11 @@ impl FromStr for BudgetPeriod {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownBudgetPeriod;
 
+/// A time in which a process may spend what it has leased; terms are numbered upwards. When one ends, what is still leased in
+/// it counts as spent, and the process leases anew in the next one. Where nobody else leases, there is one for ever.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct LeaseTerm(pub i64);
+
 /// What one request is charged to one account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Charge {
@@ -234,6 +239,15 @@ pub struct Charge {
     pub spent: NanoUsd,
     /// The part of it that had been leased: less than `spent` only if a provider served more than it was asked for.
     pub leased: NanoUsd,
+    /// The term in which it was leased.
+    pub term: LeaseTerm,
+}
+
+impl Charge {
+    /// The return of `amount`, leased in `term` and not spent.
+    pub fn returned(account: &Arc<Account>, span: WindowSpan, amount: NanoUsd, term: LeaseTerm) -> Self {
+        Self { account: account.clone(), span, spent: NanoUsd::ZERO, leased: amount, term }
+    }
 }
 
 /// The refusal of a request whose hold does not fit in an account.

@@ -4,7 +4,7 @@
 //! window that ended is removed once nothing of it is leased.
 
 use super::{Lease, LeaseRequest, LeaseStore, StoreFuture, StoreUnavailable};
-use crate::domain::budget::{Account, Charge, WindowSpan, grant};
+use crate::domain::budget::{Account, Charge, LeaseTerm, WindowSpan, grant};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use parking_lot::{Mutex, MutexGuard};
@@ -48,7 +48,7 @@ impl MemoryLeaseStore {
         let taken = NanoUsd(totals.spent.saturating_add(totals.leased));
         let amount = grant(request.limit, taken, request.need, request.ahead);
         totals.leased = totals.leased.saturating_add(amount.0);
-        Lease { span, amount, taken: NanoUsd(taken.0.saturating_add(amount.0)) }
+        Lease { span, amount, taken: NanoUsd(taken.0.saturating_add(amount.0)), term: LeaseTerm::default() }
     }
 
     fn windows(&self) -> MutexGuard<'_, BTreeMap<(Arc<Account>, WindowSpan), WindowTotals>> {
@@ -61,7 +61,7 @@ impl LeaseStore for MemoryLeaseStore {
         Box::pin(std::future::ready(Ok(self.lease_now(&request))))
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd, _: LeaseTerm) {
         if let Some(totals) = self.windows().get_mut(&(account.clone(), span)) {
             totals.leased = totals.leased.saturating_sub(amount.0);
         }

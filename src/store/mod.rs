@@ -10,17 +10,25 @@
 
 mod audit;
 pub mod budget_pool;
+mod column;
 pub mod keyring;
 pub mod memory;
 pub mod memory_lease_store;
 pub mod memory_register;
+pub mod migration;
+mod name_set;
+pub mod postgres;
+mod receipt_attempts;
+mod receipt_row;
 pub mod reports;
+mod retention;
 pub mod sqlite;
 pub mod state_accounts;
 pub mod unbilled_responses;
+pub mod writer;
 
 use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow, Operator};
-use crate::domain::budget::{Account, Charge, WindowSpan};
+use crate::domain::budget::{Account, Charge, LeaseTerm, WindowSpan};
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Limits, OverLimit, RateLimitReservation, RateLimitStatus};
 use crate::domain::money::NanoUsd;
@@ -43,6 +51,9 @@ use std::time::Instant;
 
 /// The future returned by a method of an object-safe trait.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Returns the time in Unix milliseconds. It is passed in, because only `clock` may read the system clock.
+pub type WallClock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// The append-only log of receipts.
 pub trait Ledger: Send + Sync {
@@ -110,8 +121,14 @@ pub trait LeaseStore: Send + Sync {
     /// [`StoreUnavailable`]: nothing was leased.
     fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>>;
 
-    /// Returns money that was leased and is neither spent nor held. It never blocks.
-    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd);
+    /// Returns money that was leased in `term` and is neither spent nor held. It never blocks.
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd, term: LeaseTerm);
+
+    /// The term whose leases may be spent now. `None`: none may, because the back end could not be reached for so long that
+    /// others may count them as spent.
+    fn term(&self) -> Option<LeaseTerm> {
+        Some(LeaseTerm::default())
+    }
 
     /// Moves what `receipt` charges from leased to spent; called once, after the receipt was appended to the ledger.
     /// A back end that is ledger and lease store does it in [`Ledger::append`], in one transaction, and nothing
@@ -336,6 +353,8 @@ pub struct Lease {
     pub amount: NanoUsd,
     /// What all processes have spent and leased of the window, this lease included.
     pub taken: NanoUsd,
+    /// The term in which it may be spent.
+    pub term: LeaseTerm,
 }
 
 /// The store cannot be read or written at the moment: nothing that needs money is served.

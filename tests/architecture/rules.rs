@@ -18,6 +18,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("prometheus", &["telemetry"]),
     ("rusqlite", &["store", "cli"]),
+    ("tokio_postgres", &["store"]),
 ];
 
 /// What `domain` may not name, test code included.

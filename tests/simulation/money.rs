@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tierway::domain::budget::{Account, Budget, Charge, WindowSpan};
+use tierway::domain::budget::{Account, Budget, Charge, LeaseTerm, WindowSpan};
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
 use tierway::domain::receipt::Receipt;
@@ -317,8 +317,13 @@ impl FlakyLeaseStore {
     fn book_leases_as_spent(&self) {
         let rows: Vec<_> = self.records().rows.iter().map(|(key, row)| (key.clone(), row.leased)).collect();
         let left = rows.into_iter().filter(|(_, leased)| *leased > 0);
-        let charge =
-            |((account, span), leased)| Charge { account, span, spent: NanoUsd(leased), leased: NanoUsd(leased) };
+        let charge = |((account, span), leased)| Charge {
+            account,
+            span,
+            spent: NanoUsd(leased),
+            leased: NanoUsd(leased),
+            term: LeaseTerm::default(),
+        };
         let charges: Vec<Charge> = left.map(charge).collect();
         self.write_off(&charges);
     }
@@ -352,9 +357,9 @@ impl LeaseStore for FlakyLeaseStore {
         })
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd, term: LeaseTerm) {
         self.book(account, span, -amount.0, 0);
-        self.inner.give_back(account, span, amount);
+        self.inner.give_back(account, span, amount, term);
     }
 
     fn settle(&self, receipt: &Arc<Receipt>) {

@@ -1,6 +1,8 @@
 //! What every register guarantees of the audit: each change has its row, in one chain, whoever writes.
 
-use super::{InMemory, InSqlite, NOW, RegisterFixture, grant, key, new_key, new_team, since, team, wait, write};
+use super::{
+    InMemory, InPostgres, InSqlite, NOW, RegisterFixture, grant, key, new_key, new_team, since, team, wait, write,
+};
 use tierway::domain::audit::{AuditEntry, AuditQuery, AuditRow, ChangedField, Operator, chain_faults};
 use tierway::domain::budget::{BudgetPeriod, BudgetSpec, Scope};
 use tierway::domain::money::NanoUsd;
@@ -135,3 +137,5 @@ macro_rules! audit {
 audit!(memory, InMemory::new());
 audit!(sqlite, InSqlite::of_gateway());
 audit!(sqlite_beside_a_gateway, InSqlite::of_command());
+audit!(postgres, InPostgres::of_gateway());
+audit!(postgres_beside_a_gateway, InPostgres::of_command());

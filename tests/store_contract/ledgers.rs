@@ -14,10 +14,15 @@ use tierway::domain::reason::Reason;
 use tierway::domain::receipt::{
     AttemptRecord, Outcome, PassedOverDeployment, PassedOverReason, PlannedModel, Receipt, ServingDeployment,
 };
+use tierway::domain::report::ReceiptsQuery;
 use tierway::domain::usage::{ByTokenClass, TokenClass, Usage};
 use tierway::store::Ledger;
 use tierway::store::memory::MemoryLedger;
+use tierway::store::postgres::{PostgresLedger, PostgresSource};
+use tierway::store::reports::LedgerSource;
 use tierway::store::sqlite::{LedgerReader, SqliteLedger, WriterGuard};
+
+use super::postgres_server::{TestDatabase, ticking};
 
 /// A ledger, and how to read it back.
 trait LedgerFixture {
@@ -65,6 +70,35 @@ impl LedgerFixture for InSqlite {
         let reader = LedgerReader::open(&path).unwrap_or_else(|error| panic!("{error}"));
         let read = |id: rusqlite::Result<u128>| reader.receipt(RequestId(id.expect("sixteen bytes")));
         ids.map(|id| read(id).expect("it is read").expect("it was just there")).collect()
+    }
+}
+
+struct InPostgres {
+    ledger: PostgresLedger,
+    _guard: WriterGuard,
+    database: TestDatabase,
+}
+
+impl InPostgres {
+    fn new() -> Self {
+        let database = TestDatabase::new();
+        let opened = PostgresLedger::open(database.location(), None, Arc::new(|| 0), ticking());
+        let (ledger, _guard) = opened.unwrap_or_else(|error| panic!("{error}"));
+        Self { ledger, _guard, database }
+    }
+}
+
+impl LedgerFixture for InPostgres {
+    fn ledger(&self) -> &(dyn Ledger + 'static) {
+        &self.ledger
+    }
+
+    fn kept(&self) -> Vec<Receipt> {
+        let source = PostgresSource::open(self.database.location()).unwrap_or_else(|error| panic!("{error}"));
+        let all = ReceiptsQuery { most: usize::MAX, ..ReceiptsQuery::default() };
+        let mut kept = source.receipts(&all).expect("they are read");
+        kept.reverse();
+        kept
     }
 }
 
@@ -243,3 +277,4 @@ macro_rules! ledger {
 
 ledger!(memory, MemoryLedger::default());
 ledger!(sqlite, InSqlite::new());
+ledger!(postgres, InPostgres::new());

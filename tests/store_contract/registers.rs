@@ -8,6 +8,7 @@ mod audits;
 #[path = "closings.rs"]
 mod closings;
 
+use super::postgres_server::{TestDatabase, ticking};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tierway::domain::register::{Grant, Holder, KeyOverrides, StoredKey, StoredSe
 use tierway::domain::secret::KeyHash;
 use tierway::store::memory_lease_store::MemoryLeaseStore;
 use tierway::store::memory_register::MemoryRegister;
+use tierway::store::postgres::{PostgresLedger, PostgresRegister};
 use tierway::store::sqlite::{SqliteLedger, SqliteRegister, WriterGuard};
 use tierway::store::{
     LeaseRequest, LeaseStore, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError,
@@ -92,6 +94,48 @@ impl InSqlite {
 }
 
 impl RegisterFixture for InSqlite {
+    fn register(&self) -> &(dyn Register + 'static) {
+        &self.register
+    }
+
+    fn lease_store(&self) -> &(dyn LeaseStore + 'static) {
+        &self.ledger
+    }
+
+    fn records_uses(&self) -> bool {
+        !self.of_command
+    }
+}
+
+/// The same on PostgreSQL.
+struct InPostgres {
+    register: PostgresRegister,
+    of_command: bool,
+    ledger: PostgresLedger,
+    _guard: WriterGuard,
+    database: TestDatabase,
+}
+
+impl InPostgres {
+    fn of_gateway() -> Self {
+        let database = TestDatabase::new();
+        let opened = PostgresLedger::open(database.location(), None, Arc::new(|| NOW), ticking());
+        let (ledger, _guard) = opened.unwrap_or_else(|error| panic!("{error}"));
+        Self { register: PostgresRegister::of_gateway(&ledger), of_command: false, ledger, _guard, database }
+    }
+
+    fn of_command() -> Self {
+        let gateway = Self::of_gateway();
+        Self { register: gateway.another(), of_command: true, ..gateway }
+    }
+
+    /// Another register on the same database.
+    fn another(&self) -> PostgresRegister {
+        PostgresRegister::of_command(self.database.location(), NOW).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl RegisterFixture for InPostgres {
     fn register(&self) -> &(dyn Register + 'static) {
         &self.register
     }
@@ -336,6 +380,7 @@ fn balances_follow_the_lease_store(fixture: &dyn RegisterFixture) {
         span: WindowSpan::EVER,
         spent: NanoUsd(25),
         leased: NanoUsd(60),
+        term: fixture.lease_store().term().expect("what is leased may be spent"),
     }]);
     until("the charge shows", || balance_is(25, 0));
 }
@@ -426,6 +471,15 @@ macro_rules! register {
 register!(memory, InMemory::new());
 register!(sqlite, InSqlite::of_gateway());
 register!(sqlite_beside_a_gateway, InSqlite::of_command());
+register!(postgres, InPostgres::of_gateway());
+register!(postgres_beside_a_gateway, InPostgres::of_command());
+
+#[test]
+fn changes_by_commands_and_by_gateways_on_postgres_at_once_are_all_kept() {
+    let gateway = InPostgres::of_gateway();
+    let (one, other) = (gateway.another(), gateway.another());
+    concurrent_changes_are_all_kept(&[&gateway.register, &one, &other]);
+}
 
 #[test]
 fn changes_by_commands_and_by_a_gateway_at_once_are_all_kept() {

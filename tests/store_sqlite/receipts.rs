@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-use tierway::domain::budget::{Account, Charge, Scope, WindowSpan};
+use tierway::domain::budget::{Account, Charge, LeaseTerm, Scope, WindowSpan};
 use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::reason::Reason;
 use tierway::domain::receipt::{AttemptRecord, Outcome, PlannedModel, Receipt, ServingDeployment};
 use tierway::domain::usage::Usage;
-use tierway::store::sqlite::{SqliteLedger, WallClock, WriteOperation, Writer, WriterGuard};
+use tierway::store::sqlite::{SqliteLedger, SqliteWriter, WallClock, WriteOperation, WriterGuard};
 use tierway::store::{Ledger, LedgerStatus};
 
 /// When the receipts of these tests were received: 22 November 2026.
@@ -122,7 +122,13 @@ pub fn append(ledger: &dyn Ledger, numbers: std::ops::Range<u64>) -> Vec<u128> {
 pub fn charged(number: u64) -> Arc<Receipt> {
     let account = Account { scope: Scope::Key, name: "growth-app".into(), window: "none".into() };
     let span = WindowSpan { start_ms: 0, end_ms: i64::MAX };
-    let charge = Charge { account: Arc::new(account), span, spent: NanoUsd(21_300), leased: NanoUsd(21_300) };
+    let charge = Charge {
+        account: Arc::new(account),
+        span,
+        spent: NanoUsd(21_300),
+        leased: NanoUsd(21_300),
+        term: LeaseTerm::default(),
+    };
     Arc::new(Receipt { charges: vec![charge], ..receipt(number) })
 }
 
@@ -151,7 +157,7 @@ pub struct Doing {
 
 impl Doing {
     pub fn submit(
-        writer: &Writer,
+        writer: &SqliteWriter,
         act: impl Fn(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
     ) -> Receiver<()> {
         let (done, is_done) = channel();
@@ -183,7 +189,7 @@ pub struct Held {
 }
 
 impl Held {
-    pub fn writer(writer: &Writer) -> Self {
+    pub fn writer(writer: &SqliteWriter) -> Self {
         let (let_go, wait) = channel::<()>();
         let (inside, is_inside) = channel();
         drop(Doing::submit(writer, move |_| {

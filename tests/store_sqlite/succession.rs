@@ -2,7 +2,7 @@
 
 use crate::receipts::{Place, append, still, until_written};
 use std::sync::Arc;
-use tierway::domain::budget::{Account, Charge, WindowSpan};
+use tierway::domain::budget::{Account, Charge, LeaseTerm, WindowSpan};
 use tierway::domain::money::NanoUsd;
 use tierway::store::sqlite::{SqliteLedger, StoreLock, WriterGuard};
 use tierway::store::{LeaseRequest, LeaseStore};
@@ -46,7 +46,13 @@ async fn both_write_and_neither_takes_the_others_money() {
     assert_eq!(place.ids().len(), 600);
     // The first settles what it has leased, and ends; the second still has the lock.
     let spent = NanoUsd(500_000_000);
-    first.write_off(&[Charge { account: account(), span: SPAN, spent, leased: NanoUsd(600_000_000) }]);
+    first.write_off(&[Charge {
+        account: account(),
+        span: SPAN,
+        spent,
+        leased: NanoUsd(600_000_000),
+        term: LeaseTerm::default(),
+    }]);
     drop((first, first_writes));
     assert!(SqliteLedger::open(&place.database(), None, still()).is_err(), "nobody else gets the file meanwhile");
     assert_eq!(lease(&second, 600_000_000).await, NanoUsd(100_000_000));

@@ -24,7 +24,6 @@ use crate::domain::register::KeyOverrides;
 use crate::domain::routing::explain as domain;
 use crate::domain::secret::KeyHash;
 use crate::store::RegisterContents;
-use crate::store::sqlite::LedgerReader;
 use bytes::Bytes;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -146,8 +145,8 @@ fn who(args: &ExplainArgs, snapshot: &Snapshot, unrestricted: &KeyHash) -> Resul
 
 /// The key called `name` in the store, if the store exists and has it.
 fn stored(args: &ExplainArgs, snapshot: &Snapshot, name: &str) -> Option<Arc<KeyRecord>> {
-    let path = args.store.path_of(snapshot).ok()?;
-    let RegisterContents { keys, teams, .. } = LedgerReader::open(&path).ok()?.registered().ok()?;
+    let source = args.store.place_of(snapshot).ok()?.source().ok()?;
+    let RegisterContents { keys, teams, .. } = source.registered().ok()?;
     let key = keys.into_iter().find(|key| *key.name == *name)?;
     let team = teams.iter().find(|team| Some(&team.name) == key.team.as_ref());
     snapshot.record_of(&key, team).map(Arc::new)

@@ -82,10 +82,11 @@ section! {
     /// `[store]`
     pub(in crate::config) struct StoreSection {
         /// "sqlite:PATH" is one file, made where there is none, and held by one gateway; a relative path begins at the
-        /// folder of this file. "memory:" keeps nothing. "postgres://…" is not enforced yet.
+        /// folder of this file. "postgres://USER:PASSWORD@HOST/DATABASE" is a PostgreSQL server that any number of
+        /// gateways share. "memory:" keeps nothing.
         // Beside the configuration, wherever a command that reads both is started.
         url: Setting<StoreUrl> = read_by(|key, table| {
-            report_unbuilt_server(table.or(key, StoreUrl("sqlite:tierway.db".to_owned())), table)
+            refuse_redis(table.or(key, StoreUrl("sqlite:tierway.db".to_owned())), table)
         }),
         /// How long receipts are kept, such as "400d"; absent: for ever. What is too old is deleted a little at a
         /// time.
@@ -132,10 +133,11 @@ fn admin_token(key: SettingKey, table: &mut Table<'_>) -> Option<Setting<Secret>
     Some(table.taken_from(key.name, ADMIN_TOKEN_VARIABLE, Secret::new(text)))
 }
 
-/// No server can hold the store yet.
-fn report_unbuilt_server(url: Setting<StoreUrl>, table: &Table<'_>) -> Setting<StoreUrl> {
-    if matches!(StoreLocation::of_url(&url.value.0), Some(StoreLocation::Server(_))) {
-        table.unenforced("url", "receipts and what budgets have spent would be kept in memory only");
+/// Redis can count for several gateways, and keeps nothing for good.
+fn refuse_redis(url: Setting<StoreUrl>, table: &Table<'_>) -> Setting<StoreUrl> {
+    if matches!(StoreLocation::of_url(&url.value.0), Some(StoreLocation::Redis(_))) {
+        let hint = "write \"sqlite:PATH\" or \"postgres://…\"";
+        table.report("url", ValueError::hinting("is a Redis, which cannot keep receipts and money", hint));
     }
     url
 }

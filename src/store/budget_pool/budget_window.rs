@@ -6,7 +6,7 @@
 //! Start reading in [`BudgetWindow::request_lease`], then [`BudgetWindow::round`].
 
 use super::balance::WindowBalance;
-use crate::domain::budget::{Account, AccountStatus, Charge, OverBudget, WindowSpan, lease_ahead};
+use crate::domain::budget::{Account, AccountStatus, Charge, LeaseTerm, OverBudget, WindowSpan, lease_ahead};
 use crate::domain::money::NanoUsd;
 use crate::store::{LeaseRequest, LeaseStore};
 use parking_lot::Mutex;
@@ -14,10 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
-/// One window of an account.
+/// One window of an account, in one term.
 pub struct BudgetWindow {
     account: Arc<Account>,
     span: WindowSpan,
+    /// In which everything that it holds was leased.
+    term: LeaseTerm,
     lease_store: Arc<dyn LeaseStore>,
     balance: WindowBalance,
     /// Whether anything was taken since the last [`return_idle`](Self::return_idle).
@@ -51,18 +53,24 @@ pub enum LeaseOutcome {
     Enough,
     /// Less than the need was left, and all of it was leased.
     Short,
-    /// The account has already moved on to this later window.
-    Later(WindowSpan),
+    /// The account has already moved on to this later window, or the process to this later term.
+    Later(WindowSpan, LeaseTerm),
     /// The lease store could not be reached.
     Unavailable,
 }
 
 impl BudgetWindow {
     /// A window without any lease.
-    pub fn new(account: Arc<Account>, span: WindowSpan, limit: NanoUsd, lease_store: Arc<dyn LeaseStore>) -> Self {
+    pub fn new(
+        account: Arc<Account>,
+        (span, term): (WindowSpan, LeaseTerm),
+        limit: NanoUsd,
+        lease_store: Arc<dyn LeaseStore>,
+    ) -> Self {
         Self {
             account,
             span,
+            term,
             lease_store,
             balance: WindowBalance::new(limit.0),
             used: AtomicBool::new(true),
@@ -82,6 +90,16 @@ impl BudgetWindow {
         self.span
     }
 
+    /// The term it leases in.
+    pub fn term(&self) -> LeaseTerm {
+        self.term
+    }
+
+    /// Whether what is leased may be spent now.
+    pub fn may_spend(&self) -> bool {
+        self.lease_store.term() == Some(self.term)
+    }
+
     /// The lease store it leases from.
     pub fn lease_store(&self) -> &Arc<dyn LeaseStore> {
         &self.lease_store
@@ -97,9 +115,9 @@ impl BudgetWindow {
         self.balance.is_closed()
     }
 
-    /// Holds `amount` if that much is free.
+    /// Holds `amount` if that much is free, and may be spent now.
     pub fn take(&self, amount: NanoUsd) -> bool {
-        let taken = self.balance.take(amount.0);
+        let taken = self.may_spend() && self.balance.take(amount.0);
         if taken && !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
@@ -121,7 +139,8 @@ impl BudgetWindow {
     pub fn settle(&self, held: NanoUsd, actual: NanoUsd) -> Charge {
         let settled = self.balance.settle(held.0, actual.0);
         self.give_back(settled.back);
-        Charge { account: self.account.clone(), span: self.span, spent: actual, leased: NanoUsd(settled.leased) }
+        let (account, span, term) = (self.account.clone(), self.span, self.term);
+        Charge { account, span, spent: actual, leased: NanoUsd(settled.leased), term }
     }
 
     /// Ends a hold of `held` that cost nothing.
@@ -163,7 +182,7 @@ impl BudgetWindow {
 
     fn give_back(&self, amount: i64) {
         if amount > 0 {
-            self.lease_store.give_back(&self.account, self.span, NanoUsd(amount));
+            self.lease_store.give_back(&self.account, self.span, NanoUsd(amount), self.term);
         }
     }
 
@@ -216,9 +235,9 @@ impl BudgetWindow {
         };
         let outcome = match self.lease_store.lease(request).await {
             Err(_) => LeaseOutcome::Unavailable,
-            Ok(leased) if leased.span != self.span => {
-                self.lease_store.give_back(&self.account, leased.span, leased.amount);
-                LeaseOutcome::Later(leased.span)
+            Ok(leased) if (leased.span, leased.term) != (self.span, self.term) => {
+                self.lease_store.give_back(&self.account, leased.span, leased.amount, leased.term);
+                LeaseOutcome::Later(leased.span, leased.term)
             }
             Ok(leased) => {
                 self.give_back(self.balance.lease(leased.amount.0, leased.taken.0, overrun));

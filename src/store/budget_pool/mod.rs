@@ -20,7 +20,7 @@ mod sync {
 
 use super::LeaseStore;
 use crate::domain::budget::{
-    Account, AccountStatus, Budget, BudgetPeriod, Charge, CreditUse, OverBudget, Scope, WindowSpan,
+    Account, AccountStatus, Budget, BudgetPeriod, Charge, CreditUse, LeaseTerm, OverBudget, Scope, WindowSpan,
 };
 use crate::domain::funding::{HoldSplit, credit_order};
 use crate::domain::money::NanoUsd;
@@ -211,7 +211,8 @@ pub struct BudgetAccount {
 impl BudgetAccount {
     fn open(budget: &Budget, lease_store: Arc<dyn LeaseStore>, now_unix_ms: i64) -> Self {
         let span = budget.window.at(now_unix_ms);
-        let budget_window = BudgetWindow::new(budget.account.clone(), span, budget.limit, lease_store.clone());
+        let term = lease_store.term().unwrap_or_default();
+        let budget_window = BudgetWindow::new(budget.account.clone(), (span, term), budget.limit, lease_store.clone());
         Self {
             account: budget.account.clone(),
             window: budget.window.clone(),
@@ -241,7 +242,7 @@ impl BudgetAccount {
                 // Other requests took the lease, or the window ended meanwhile: try again.
                 _ if budget_window.is_closed() => {}
                 LeaseOutcome::Enough => {}
-                LeaseOutcome::Later(span) => self.switch_to(span),
+                LeaseOutcome::Later(span, term) => self.switch_to(span, term),
                 LeaseOutcome::Short => return Err(HoldError::Over(budget_window.over(amount))),
                 LeaseOutcome::Unavailable => return Err(HoldError::Unavailable),
             }
@@ -250,34 +251,50 @@ impl BudgetAccount {
 
     /// Holds as much of `amount` as there is.
     async fn take_part(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<(Arc<BudgetWindow>, NanoUsd), HoldError> {
-        let budget_window = self.window_at(now_unix_ms);
-        if budget_window.take(amount) {
-            budget_window.lease_ahead();
-            return Ok((budget_window, amount));
+        loop {
+            let budget_window = self.window_at(now_unix_ms);
+            if budget_window.take(amount) {
+                budget_window.lease_ahead();
+                return Ok((budget_window, amount));
+            }
+            if budget_window.has_more() || !budget_window.may_spend() {
+                match budget_window.request_lease(amount).await {
+                    LeaseOutcome::Unavailable => return Err(HoldError::Unavailable),
+                    LeaseOutcome::Later(span, term) => {
+                        self.switch_to(span, term);
+                        continue;
+                    }
+                    LeaseOutcome::Enough | LeaseOutcome::Short => {}
+                }
+            }
+            if budget_window.may_spend() {
+                let part = budget_window.take_part(amount);
+                return Ok((budget_window, part));
+            }
         }
-        if budget_window.has_more() && budget_window.request_lease(amount).await == LeaseOutcome::Unavailable {
-            return Err(HoldError::Unavailable);
-        }
-        let part = budget_window.take_part(amount);
-        Ok((budget_window, part))
     }
 
-    /// The current window. A clock that is set back does not reopen an earlier one.
+    /// The current window, in the current term. A clock that is set back does not reopen an earlier one.
     fn window_at(&self, now_unix_ms: i64) -> Arc<BudgetWindow> {
         let budget_window = self.budget_window.load_full();
-        if now_unix_ms < budget_window.span().end_ms {
+        let (span, term) = (budget_window.span(), budget_window.term());
+        let term_now = self.lease_store.term().unwrap_or(term);
+        if now_unix_ms < span.end_ms && term_now == term {
             return budget_window;
         }
-        self.switch_to(self.window.at(now_unix_ms));
+        let span = if now_unix_ms < span.end_ms { span } else { self.window.at(now_unix_ms) };
+        self.switch_to(span, term_now);
         self.budget_window.load_full()
     }
 
-    /// Opens the window of `span`, unless it or a later one is open.
-    fn switch_to(&self, span: WindowSpan) {
+    /// Opens the window of `span` in `term`, unless it or a later one is open.
+    fn switch_to(&self, span: WindowSpan, term: LeaseTerm) {
         let _switching = self.switching.lock();
         let old = self.budget_window.load_full();
-        if span.start_ms > old.span().start_ms {
-            let next = BudgetWindow::new(self.account.clone(), span, old.limit(), self.lease_store.clone());
+        let (was, term) = ((old.span().start_ms, old.term()), term.max(old.term()));
+        if span.start_ms >= was.0 && (span.start_ms, term) != was {
+            let opens = (span, term);
+            let next = BudgetWindow::new(self.account.clone(), opens, old.limit(), self.lease_store.clone());
             self.budget_window.store(Arc::new(next));
             old.close();
         }

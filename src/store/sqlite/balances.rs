@@ -2,46 +2,8 @@
 //!
 //! Scopes and windows stay text, as stored: a report must not fail on an account that a later version created.
 
+use crate::store::reports::{AccountLabels, BudgetBalance, UnaccountedLease};
 use rusqlite::{Connection, Row};
-
-/// One window of an account.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BudgetBalance {
-    /// The account it belongs to.
-    pub account: AccountLabels,
-    /// The first millisecond of the window, in Unix time.
-    pub start_ms: i64,
-    /// The first millisecond after the window, in Unix time.
-    pub end_ms: i64,
-    /// Spent, in billionths of a US dollar.
-    pub spent_nanousd: i64,
-    /// Leased by the process that writes the database and neither spent nor returned, in billionths of a US dollar.
-    pub leased_nanousd: i64,
-}
-
-/// A lease that was open when its process ended. How much of it was spent is unknown, so all of it counts as spent.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnaccountedLease {
-    /// When the next process found it, in Unix milliseconds.
-    pub booked_unix_ms: i64,
-    /// The account it was leased from.
-    pub account: AccountLabels,
-    /// The first millisecond of the window it was leased from, in Unix time.
-    pub start_ms: i64,
-    /// The amount, in billionths of a US dollar.
-    pub amount_nanousd: i64,
-}
-
-/// An account, by its labels.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct AccountLabels {
-    /// `key`, `team` or `policy`.
-    pub scope: String,
-    /// The window as text, such as `month Europe/Paris` or `none`.
-    pub window: String,
-    /// The name of the key, team or policy.
-    pub name: String,
-}
 
 /// Every window of every account.
 pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<BudgetBalance>> {

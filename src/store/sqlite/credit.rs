@@ -3,10 +3,11 @@
 //! SQLite's own sum fails where it exceeds 64 bits. A grant that would exceed them is not written; one that stands there
 //! all the same counts for nothing, and is named. Start reading at [`credits_since`].
 
-use super::column::unreadable;
+use super::unreadable_value;
 use crate::domain::budget::{CREDIT, Scope};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Holder, QuarantinedRow};
+use crate::store::column::unreadable;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const OF_HOLDER: &str = "SELECT amount_nanousd FROM grants WHERE scope = ?1 AND name = ?2 ORDER BY id";
@@ -75,6 +76,6 @@ pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<CreditBa
 /// The holder in the columns `at` and `at + 1`.
 pub(super) fn holder(row: &Row<'_>, at: usize) -> rusqlite::Result<Holder> {
     let label = row.get_ref(at)?.as_str()?;
-    let scope = Scope::of_label(label).ok_or_else(|| unreadable(at, label))?;
+    let scope = Scope::of_label(label).ok_or_else(|| unreadable_value(unreadable(label)))?;
     Ok(Holder { scope, name: row.get(at + 1)? })
 }

@@ -10,13 +10,16 @@
 //! Start reading in [`DatabaseFile::commit`].
 
 use super::open::{FileId, StoreLock, WRITERS, existing, file_at, log_path};
-use super::operation::QueuedOperation;
-use super::{budget_row, receipt_row};
+use super::operation::QueuedSqliteOperation;
+use super::{WriteOperation, budget_row, receipt_row};
 use crate::domain::receipt::Receipt;
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
+use crate::store::retention::{BATCH_ROWS, Retention};
+use crate::store::writer::WriterTarget;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The pragma that stores the numbers of the last commits, one for each writer.
 const NUMBER: &str = "user_version";
@@ -37,33 +40,19 @@ pub(super) struct DatabaseFile {
     doubtful: Option<u32>,
     /// The lock that keeps other gateways from writing to the database.
     lock: Arc<StoreLock>,
+    retention: Option<Retention>,
 }
 
-impl DatabaseFile {
-    /// Connects to the database at `path`, whose lock is `lock`.
-    pub(super) fn open(path: &Path, lock: Arc<StoreLock>) -> rusqlite::Result<Self> {
-        let (connection, log_path) = (Some(existing(path)?), log_path(path));
-        let log = file_at(&log_path);
-        Ok(Self { path: path.to_owned(), log_path, connection, log, left_out: Vec::new(), doubtful: None, lock })
-    }
+impl WriterTarget for DatabaseFile {
+    type Operation = Box<dyn WriteOperation>;
+    type Error = rusqlite::Error;
 
-    /// Whether the operation at this index was left out of the last commit.
-    pub(super) fn left_out(&self, at: usize) -> bool {
-        self.left_out.contains(&at)
-    }
-
-    /// The connection, if there is one.
-    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
-        self.connection.as_mut()
-    }
-
-    /// Commits `batch`, or nothing of it. After a failure the caller must pass the same batch again.
-    pub(super) fn commit(&mut self, batch: &[QueuedOperation]) -> rusqlite::Result<()> {
+    fn commit(&mut self, batch: &[QueuedSqliteOperation]) -> rusqlite::Result<()> {
         let done = self.commit_if_there(batch);
         // A full disk leaves a connection usable; after any other error only a new one is known to be. While a file is not
         // there the connection is all that is left of it.
         if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull))
-            && self.check().is_ok()
+            && self.check_files().is_ok()
         {
             // Its log goes with it, if it is the last one.
             (self.connection, self.log) = (None, None);
@@ -71,15 +60,51 @@ impl DatabaseFile {
         done
     }
 
-    fn commit_if_there(&mut self, batch: &[QueuedOperation]) -> rusqlite::Result<()> {
-        self.check()?;
+    fn left_out(&self, at: usize) -> bool {
+        self.left_out.contains(&at)
+    }
+
+    fn check(&mut self) -> rusqlite::Result<()> {
+        self.check_files()
+    }
+
+    fn next_upkeep(&self, now_unix_ms: i64) -> Option<Duration> {
+        self.retention.as_ref().map(|retention| retention.pause(now_unix_ms))
+    }
+
+    /// Freed space is reused; the file does not shrink. An error is not logged: the next commit fails as well, and logs it.
+    fn upkeep(&mut self, now_unix_ms: i64) {
+        let (Some(retention), Some(connection)) = (&mut self.retention, &self.connection) else { return };
+        retention.delete_expired(now_unix_ms, |before| {
+            // By id and by time: where the two differ because the clock was set, a row is kept a little longer.
+            let deleted = connection.execute(
+                "DELETE FROM receipts WHERE id IN
+                 (SELECT id FROM receipts WHERE id < ?1 AND received_unix_ms < ?2 ORDER BY id LIMIT ?3)",
+                params![receipt_row::id_at(before), before, BATCH_ROWS],
+            );
+            deleted.ok().map(|rows| rows as u64)
+        });
+    }
+}
+
+impl DatabaseFile {
+    /// Connects to the database at `path`, whose lock is `lock`; deletes receipts older than `keep`.
+    pub(super) fn open(path: &Path, lock: Arc<StoreLock>, keep: Option<Duration>) -> rusqlite::Result<Self> {
+        let (connection, log_path) = (Some(existing(path)?), log_path(path));
+        let log = file_at(&log_path);
+        let (left_out, doubtful, retention) = (Vec::new(), None, keep.map(Retention::new));
+        Ok(Self { path: path.to_owned(), log_path, connection, log, left_out, doubtful, lock, retention })
+    }
+
+    fn commit_if_there(&mut self, batch: &[QueuedSqliteOperation]) -> rusqlite::Result<()> {
+        self.check_files()?;
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(existing(&self.path)?),
         };
         transact(connection, batch, self.lock.writer(), &mut self.left_out, &mut self.doubtful)?;
         // A lease from a file that was replaced meanwhile must not be spent: the other file does not know of it.
-        self.check()?;
+        self.check_files()?;
         self.log = self.log.or_else(|| file_at(&self.log_path));
         self.doubtful = None;
         Ok(())
@@ -87,7 +112,7 @@ impl DatabaseFile {
 
     /// An error unless the files at their paths are those that this process writes: the database that is locked, and
     /// the write-ahead log that the connection has opened. A log that was removed is first written to the database.
-    pub(super) fn check(&mut self) -> rusqlite::Result<()> {
+    fn check_files(&mut self) -> rusqlite::Result<()> {
         if !self.lock.is_for(&self.path) {
             return Err(gone(
                 "the file is not the one that this process has locked: it was removed or replaced. Put it back, or \
@@ -124,7 +149,7 @@ fn gone(what: &str) -> rusqlite::Error {
 
 fn transact(
     connection: &mut Connection,
-    batch: &[QueuedOperation],
+    batch: &[QueuedSqliteOperation],
     writer: u8,
     left_out: &mut Vec<usize>,
     doubtful: &mut Option<u32>,
@@ -143,11 +168,11 @@ fn transact(
     for (at, work) in batch.iter().enumerate() {
         let written = match work {
             // One statement is whole by itself.
-            QueuedOperation::Receipt(receipt) if receipt.charges.is_empty() => {
+            QueuedSqliteOperation::Receipt(receipt) if receipt.charges.is_empty() => {
                 receipt_row::insert(&transaction, receipt).map(drop)
             }
-            QueuedOperation::Receipt(receipt) => whole(&transaction, || write_charged(receipt, &transaction)),
-            QueuedOperation::Operation(operation) => whole(&transaction, || operation.write(&transaction)),
+            QueuedSqliteOperation::Receipt(receipt) => whole(&transaction, || write_charged(receipt, &transaction)),
+            QueuedSqliteOperation::Operation(operation) => whole(&transaction, || operation.write(&transaction)),
         };
         match written {
             Err(error) if is_its_own_fault(&error) => {

@@ -5,14 +5,12 @@
 
 use super::budget_row::{SPEND_OPEN_LEASES, add, charge};
 use super::credit;
-use super::operation::WriteOperation;
-use super::writer::Writer;
-use crate::domain::budget::{Account, CREDIT, Charge, WindowSpan, grant};
+use super::operation::{SqliteWriter, WriteOperation};
+use crate::domain::budget::{Account, CREDIT, Charge, LeaseTerm, WindowSpan, grant};
 use crate::domain::money::NanoUsd;
 use crate::store::{Lease, LeaseRequest, StoreUnavailable};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -34,7 +32,7 @@ pub(super) fn close_leases(connection: &mut Connection, now_unix_ms: i64) -> rus
 }
 
 /// Requests a lease, and returns it once it is durable.
-pub(super) async fn lease(writer: Writer, request: LeaseRequest) -> Result<Lease, StoreUnavailable> {
+pub(super) async fn lease(writer: SqliteWriter, request: LeaseRequest) -> Result<Lease, StoreUnavailable> {
     if !writer.status().healthy {
         return Err(StoreUnavailable);
     }
@@ -49,20 +47,15 @@ pub(super) async fn lease(writer: Writer, request: LeaseRequest) -> Result<Lease
 
 /// Queues charges without a receipt, or the return of unused leases. If the queue is full the money stays leased,
 /// and counts as spent from the next start.
-pub(super) fn submit_charges(writer: &Writer, charges: Vec<Charge>) {
+pub(super) fn submit_charges(writer: &SqliteWriter, charges: Vec<Charge>) {
     if writer.submit(Box::new(ChargeOperation(charges))).is_err() {
         tracing::error!("money could not be given back to its budget: it counts as spent");
     }
 }
 
-/// A charge that returns `amount` of a lease.
-pub(super) fn returned(account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) -> Charge {
-    Charge { account: account.clone(), span, spent: NanoUsd::ZERO, leased: amount }
-}
-
 /// Grants one lease.
 struct LeaseOperation {
-    writer: Writer,
+    writer: SqliteWriter,
     request: LeaseRequest,
     /// The lease as written in the transaction, which may not be committed yet.
     granted: Mutex<Option<Lease>>,
@@ -82,7 +75,7 @@ impl WriteOperation for LeaseOperation {
         let (span, taken) = latest.filter(|(latest, _)| latest.start_ms >= span.start_ms).unwrap_or((*span, 0));
         let amount = grant(limit_of(transaction, account, *limit)?, NanoUsd(taken), *need, *ahead);
         add(transaction, account, span, NanoUsd::ZERO, amount)?;
-        let leased = Lease { span, amount, taken: NanoUsd(taken.saturating_add(amount.0)) };
+        let leased = Lease { span, amount, taken: NanoUsd(taken.saturating_add(amount.0)), term: LeaseTerm::default() };
         *self.granted.lock() = Some(leased);
         Ok(())
     }
@@ -96,7 +89,7 @@ impl WriteOperation for LeaseOperation {
         let Some(leased) = granted.into_inner() else { return };
         // The requester has timed out: nothing would ever spend this lease.
         if result.send(leased).is_err() {
-            submit_charges(&writer, vec![returned(&request.account, leased.span, leased.amount)]);
+            submit_charges(&writer, vec![Charge::returned(&request.account, leased.span, leased.amount, leased.term)]);
         }
     }
 }

@@ -3,10 +3,9 @@
 //! A receipt and its charges are committed in one transaction. Start reading in [`SqliteLedger::open`].
 
 use super::database_file::DatabaseFile;
-use super::retention::Retention;
-use super::writer::{Writer, WriterGuard};
-use super::{OpenError, StoreLock, WallClock, lease_store, migrate, open};
-use crate::domain::budget::{Account, Charge, WindowSpan};
+use super::operation::SqliteWriter;
+use super::{OpenError, StoreLock, WallClock, WriterGuard, lease_store, migrate, open};
+use crate::domain::budget::{Account, Charge, LeaseTerm, WindowSpan};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::store::{Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, ReceiptRoom, StoreFuture, StoreUnavailable};
@@ -16,7 +15,7 @@ use std::time::Duration;
 
 /// The ledger and lease store of the gateway that writes a database.
 pub struct SqliteLedger {
-    writer: Writer,
+    writer: SqliteWriter,
     lock: Weak<StoreLock>,
 }
 
@@ -67,8 +66,8 @@ impl SqliteLedger {
     ) -> Result<(Self, WriterGuard), OpenError> {
         let lock = Arc::new(lock);
         let shared = Arc::downgrade(&lock);
-        let database = DatabaseFile::open(path, lock).map_err(OpenError::sqlite(path))?;
-        let started = Writer::start(database, keep.map(Retention::new), unix_ms);
+        let database = DatabaseFile::open(path, lock, keep).map_err(OpenError::sqlite(path))?;
+        let started = SqliteWriter::start(database, unix_ms);
         let (writer, guard) = started.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
         Ok((Self { writer, lock: shared }, guard))
     }
@@ -79,7 +78,7 @@ impl SqliteLedger {
     }
 
     /// The writer, for other operations on the same database.
-    pub fn writer(&self) -> &Writer {
+    pub fn writer(&self) -> &SqliteWriter {
         &self.writer
     }
 }
@@ -103,8 +102,8 @@ impl LeaseStore for SqliteLedger {
         Box::pin(lease_store::lease(self.writer.clone(), request))
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
-        lease_store::submit_charges(&self.writer, vec![lease_store::returned(account, span, amount)]);
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd, term: LeaseTerm) {
+        lease_store::submit_charges(&self.writer, vec![Charge::returned(account, span, amount, term)]);
     }
 
     /// Nothing to do: the receipt and its charges were appended in one transaction.

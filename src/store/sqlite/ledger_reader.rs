@@ -2,7 +2,7 @@
 //!
 //! The database is opened read-only: a report must never migrate it, or lock out or delay a gateway.
 
-use super::balances::{self, BudgetBalance, UnaccountedLease};
+use super::balances;
 use super::{OpenError, audit, migrate, open, receipt_row, register, sla};
 use crate::domain::audit::{AuditChain, AuditQuery, AuditRow};
 use crate::domain::id::RequestId;
@@ -10,6 +10,7 @@ use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
 use crate::domain::sla::tally::{SlaMonthTally, SlaQuery};
 use crate::store::RegisterContents;
+use crate::store::reports::{BudgetBalance, LedgerSource, LedgerSourceError, UnaccountedLease};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
 
@@ -165,5 +166,57 @@ impl LedgerReader {
 
     fn failed(&self, error: rusqlite::Error) -> LedgerReadError {
         LedgerReadError::Read { path: self.path.clone(), error }
+    }
+}
+
+impl From<LedgerReadError> for LedgerSourceError {
+    fn from(error: LedgerReadError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl LedgerSource for LedgerReader {
+    fn receipt(&self, id: RequestId) -> Result<Option<Receipt>, LedgerSourceError> {
+        Ok(Self::receipt(self, id)?)
+    }
+
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, LedgerSourceError> {
+        Ok(Self::usage(self, query)?)
+    }
+
+    fn receipts(&self, query: &ReceiptsQuery) -> Result<Vec<Receipt>, LedgerSourceError> {
+        Ok(Self::receipts(self, query)?)
+    }
+
+    fn each_receipt(
+        &self,
+        query: &ReceiptsQuery,
+        take: &mut (dyn FnMut(Option<Receipt>) + Send),
+    ) -> Result<(), LedgerSourceError> {
+        Ok(Self::each_receipt(self, query, take)?)
+    }
+
+    fn balances(&self) -> Result<Vec<BudgetBalance>, LedgerSourceError> {
+        Ok(Self::balances(self)?)
+    }
+
+    fn unaccounted(&self) -> Result<Vec<UnaccountedLease>, LedgerSourceError> {
+        Ok(Self::unaccounted(self)?)
+    }
+
+    fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, LedgerSourceError> {
+        Ok(Self::audit(self, query)?)
+    }
+
+    fn audit_chain(&self) -> Result<AuditChain, LedgerSourceError> {
+        Ok(Self::audit_chain(self)?)
+    }
+
+    fn registered(&self) -> Result<RegisterContents, LedgerSourceError> {
+        Ok(Self::registered(self)?)
+    }
+
+    fn begins_unix_ms(&self) -> Result<Option<i64>, LedgerSourceError> {
+        Ok(Self::begins_unix_ms(self)?)
     }
 }

@@ -8,18 +8,9 @@
 
 use super::OpenError;
 use super::open::{readable, writable};
+use crate::store::migration::{AppliedMigrations, Migration, MigrationStatus};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use sha2::{Digest, Sha256};
 use std::path::Path;
-
-/// One migration.
-#[derive(Clone, Copy, Debug)]
-pub struct Migration {
-    /// The name of its file: four digits and a description.
-    pub name: &'static str,
-    /// The statements to run.
-    pub sql: &'static str,
-}
 
 /// All migrations, in order.
 const MIGRATIONS: &[Migration] = &[
@@ -44,28 +35,6 @@ const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
     checksum        TEXT    NOT NULL,
     applied_unix_ms INTEGER NOT NULL
 ) STRICT";
-
-impl Migration {
-    fn checksum(&self) -> String {
-        Sha256::digest(self.sql).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-/// The result of [`migrate`].
-#[derive(Debug, Default)]
-pub struct AppliedMigrations {
-    /// The names of the migrations that were applied; empty if the schema was current.
-    pub applied: Vec<&'static str>,
-}
-
-/// A migration, and whether it was applied.
-#[derive(Debug)]
-pub struct MigrationStatus {
-    /// The name of the migration.
-    pub name: &'static str,
-    /// When it was applied, in Unix milliseconds; `None`: it was not.
-    pub applied_unix_ms: Option<i64>,
-}
 
 /// Migrates the database at `path`, creating it if there is none. The caller must hold its [`lock`](super::lock).
 ///

@@ -7,12 +7,10 @@
 //! Start reading in [`SqliteLedger::open`]; other writes implement [`WriteOperation`], and [`LedgerReader`] reads
 //! the ledger.
 
-mod attempts;
 mod audit;
 mod backup;
 mod balances;
 mod budget_row;
-mod column;
 mod credit;
 mod database_file;
 mod idempotency;
@@ -25,27 +23,29 @@ mod operation;
 mod receipt_row;
 mod register;
 mod reports;
-mod retention;
 mod sla;
 mod state_accounts;
 mod unbilled_responses;
 mod usage;
-mod writer;
 
+pub use crate::store::WallClock;
+pub use crate::store::reports::{AccountLabels, BudgetBalance, UnaccountedLease};
+pub use crate::store::writer::WriterGuard;
 pub use backup::{BackupError, backup, unfinished};
-pub use balances::{AccountLabels, BudgetBalance, UnaccountedLease};
 pub use idempotency::idempotency_secret;
 pub use ledger::SqliteLedger;
 pub use ledger_reader::{LedgerReadError, LedgerReader};
-pub use migrate::{AppliedMigrations, Migration, MigrationStatus, migrate, status};
+pub use migrate::{migrate, status};
 pub use open::{OpenError, StoreLock, is_held, lock, require_directory};
-pub use operation::WriteOperation;
+pub use operation::{SqliteWriter, WriteOperation};
 pub use register::SqliteRegister;
 pub use reports::SqliteReports;
 pub use state_accounts::SqliteStateAccounts;
-pub use writer::{Writer, WriterGuard};
 
-use std::sync::Arc;
+use crate::store::column::UnreadableValue;
+use rusqlite::types::Type;
 
-/// Returns the time in Unix milliseconds. It is passed in, because only `clock` may read the system clock.
-pub type WallClock = Arc<dyn Fn() -> i64 + Send + Sync>;
+/// The error for a row with a value that this program cannot read.
+fn unreadable_value(why: UnreadableValue) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(why))
+}

@@ -3,9 +3,11 @@
 //! A write may be repeated until its commit succeeds, so it must depend on nothing but its arguments and the database.
 //! Start reading at [`WriteOperation`].
 
-use crate::domain::receipt::Receipt;
+use crate::store::writer::{self, WriterOperation};
 use rusqlite::Transaction;
-use std::sync::Arc;
+
+/// Queues what is written to the database.
+pub type SqliteWriter = writer::Writer<Box<dyn WriteOperation>>;
 
 /// A write to the database.
 pub trait WriteOperation: Send {
@@ -23,18 +25,15 @@ pub trait WriteOperation: Send {
     fn committed(self: Box<Self>);
 }
 
-/// An entry of the queue.
-pub(super) enum QueuedOperation {
-    Receipt(Arc<Receipt>),
-    Operation(Box<dyn WriteOperation>),
-}
+impl WriterOperation for Box<dyn WriteOperation> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
 
-impl QueuedOperation {
-    /// What it is, for the log.
-    pub(super) fn describe(&self) -> String {
-        match self {
-            Self::Receipt(receipt) => format!("the receipt of {}", receipt.id),
-            Self::Operation(operation) => operation.describe(),
-        }
+    fn committed(self) {
+        WriteOperation::committed(self);
     }
 }
+
+/// An entry of the queue.
+pub(super) type QueuedSqliteOperation = writer::QueuedOperation<Box<dyn WriteOperation>>;

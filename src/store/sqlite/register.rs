@@ -7,11 +7,9 @@
 //! Start reading in [`apply`], then [`read_since`].
 
 use super::audit;
-use super::column::unreadable;
 use super::credit::{self, holder};
-use super::operation::WriteOperation;
-use super::writer::Writer;
-use super::{OpenError, migrate, open, sla};
+use super::operation::{SqliteWriter, WriteOperation};
+use super::{OpenError, migrate, open, sla, unreadable_value};
 use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow};
 use crate::domain::budget::BudgetSpec;
 use crate::domain::limit::Limits;
@@ -22,13 +20,14 @@ use crate::domain::register::{
 use crate::domain::secret::KeyHash;
 use crate::domain::sla::closing::SlaClosing;
 use crate::domain::sla::month::SlaMonth;
+use crate::store::column::unreadable;
+use crate::store::name_set::NameSet;
 use crate::store::{
     ChangeContext, PromisedMonth, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError,
     SlaPresence, StoreFuture, StoreUnavailable,
 };
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, Transaction, TransactionBehavior, params};
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +64,7 @@ const PUT_GRANT: &str = "INSERT INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
 pub struct SqliteRegister {
     reader: Arc<RegisterReader>,
     /// `None` in a command, whether or not a gateway runs.
-    writer: Option<Writer>,
+    writer: Option<SqliteWriter>,
 }
 
 struct RegisterReader {
@@ -84,7 +83,7 @@ enum ReadConnection {
 
 impl SqliteRegister {
     /// The register of the gateway that writes the database at `path` with `writer`.
-    pub fn of_gateway(path: &Path, writer: &Writer) -> Self {
+    pub fn of_gateway(path: &Path, writer: &SqliteWriter) -> Self {
         Self { reader: Arc::new(RegisterReader::new(path)), writer: Some(writer.clone()) }
     }
 
@@ -268,7 +267,7 @@ pub(super) fn read_since(connection: &Connection, version: i64) -> rusqlite::Res
         return Ok(RegisterContents { version, ..RegisterContents::default() });
     }
     let (keys, secrets) = if version == 0 { (ALL_KEYS, ALL_SECRETS) } else { (KEYS, SECRETS) };
-    let (mut names, mut quarantined) = (NameInterner::default(), Vec::new());
+    let (mut names, mut quarantined) = (NameSet::default(), Vec::new());
     let mut statement = transaction.prepare_cached(keys)?;
     let key = |row: &Row<'_>| key(row, &mut names);
     let mut keys = readable_rows(&mut statement.query([version])?, key, |row, why| {
@@ -333,22 +332,7 @@ fn read_secrets(
     readable_rows(&mut rows, read, |row, why| quarantined.push(quarantined_row("secrets", row, 1, &why))).map(drop)
 }
 
-/// Shares one allocation between equal names.
-#[derive(Default)]
-struct NameInterner(HashSet<Arc<str>>);
-
-impl NameInterner {
-    fn intern(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return known.clone();
-        }
-        let name = Arc::<str>::from(text);
-        self.0.insert(name.clone());
-        name
-    }
-}
-
-fn key(row: &Row<'_>, names: &mut NameInterner) -> rusqlite::Result<StoredKey> {
+fn key(row: &Row<'_>, names: &mut NameSet) -> rusqlite::Result<StoredKey> {
     let limits = Limits {
         requests_per_minute: unsigned(row, 3)?,
         tokens_per_minute: unsigned(row, 4)?,
@@ -400,7 +384,7 @@ fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
 fn budget_spec(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BudgetSpec>> {
     let Some(limit) = row.get(at)? else { return Ok(None) };
     let text = row.get_ref(at + 1)?.as_str()?;
-    let window = text.parse().map_err(|_| unreadable(at + 1, text))?;
+    let window = text.parse().map_err(|_| unreadable_value(unreadable(text)))?;
     Ok(Some(BudgetSpec { limit: NanoUsd(limit), window }))
 }
 
@@ -456,7 +440,7 @@ fn entry(transaction: &Transaction<'_>, change: &RegisterChange) -> rusqlite::Re
 
 /// The key called `name`; `None` if there is none that can be read.
 fn stored_key(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<StoredKey>> {
-    let mut names = NameInterner::default();
+    let mut names = NameSet::default();
     let mut statement = transaction.prepare_cached("SELECT * FROM keys WHERE name = ?1")?;
     let mut keys = readable_rows(&mut statement.query([name])?, |row| key(row, &mut names), |_, _| {})?;
     let Some(mut key) = keys.pop() else { return Ok(None) };
@@ -566,7 +550,7 @@ fn write_directly<T>(
 }
 
 async fn write_queued<T: Send + 'static>(
-    writer: Writer,
+    writer: SqliteWriter,
     describe: String,
     write: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, StoreUnavailable> {

@@ -2,10 +2,10 @@
 //!
 //! Start reading at [`tally`], then [`insert_closing`].
 
-use super::column::{duration, from_label, reason, unknown, unreadable};
 use super::credit::holder;
 use super::operation::WriteOperation;
-use super::receipt_row::{CLOCKS_DIFFER_MS, id_at};
+use super::receipt_row::id_at;
+use super::unreadable_value;
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Outcome;
@@ -13,6 +13,8 @@ use crate::domain::sla::closing::{SlaClosing, SlaCredit};
 use crate::domain::sla::month::SlaMonth;
 use crate::domain::sla::tally::{AliveIntervals, SlaMonthTally, SlaQuery};
 use crate::domain::sla::{SlaCreditStep, SlaReceipt};
+use crate::store::column::{duration, from_label, reason, unknown, unreadable};
+use crate::store::receipt_row::CLOCKS_DIFFER_MS;
 use crate::store::{PromisedMonth, SlaPresence};
 use rusqlite::{Connection, Row, Transaction, params};
 use std::sync::Arc;
@@ -80,14 +82,19 @@ fn receipt(row: &Row<'_>) -> rusqlite::Result<SlaReceipt> {
         received_unix_ms: row.get(1)?,
         key: row.get(2)?,
         team: row.get(3)?,
-        outcome: from_label(row.get(4)?, Outcome::ALL, Outcome::label)?.ok_or_else(|| unknown("no outcome"))?,
-        reason: reason(row.get_ref(5)?.as_str()?)?,
+        outcome: outcome(row)?,
+        reason: reason(row.get_ref(5)?.as_str()?).map_err(unreadable_value)?,
         status: row.get(6)?,
         stream: row.get(7)?,
         first_token: row.get::<_, Option<i64>>(8)?.map(duration),
         duration: duration(row.get(9)?),
         cost: NanoUsd(row.get(10)?),
     })
+}
+
+fn outcome(row: &Row<'_>) -> rusqlite::Result<Outcome> {
+    let found = from_label(row.get_ref(4)?.as_str_or_null()?, Outcome::ALL, Outcome::label);
+    found.and_then(|outcome| outcome.ok_or_else(|| unknown("no outcome"))).map_err(unreadable_value)
 }
 
 fn alive(connection: &Connection, since: i64, until: i64) -> rusqlite::Result<AliveIntervals> {
@@ -173,7 +180,7 @@ pub(super) fn promised(connection: &Connection) -> rusqlite::Result<Vec<Promised
     let mut statement = connection.prepare_cached(PROMISED)?;
     let promised = |row: &Row<'_>| {
         let month = row.get_ref(1)?.as_str()?;
-        let month = SlaMonth::parse(month).ok_or_else(|| unreadable(1, month))?;
+        let month = SlaMonth::parse(month).ok_or_else(|| unreadable_value(unreadable(month)))?;
         let closed: Option<i64> = row.get(2)?;
         Ok(PromisedMonth { policy: row.get(0)?, month, closed_requests: closed.map(i64::unsigned_abs) })
     };

@@ -1,8 +1,7 @@
 //! Which account made what, in the database: written behind receipts by the one writer, read by a request that refers to
 //! something that is not in memory any more.
 
-use super::operation::WriteOperation;
-use super::writer::Writer;
+use super::operation::{SqliteWriter, WriteOperation};
 use super::{WallClock, open};
 use crate::domain::provider_state::{OwnedStateId, ProviderAccount};
 use crate::store::state_accounts::{DurableStateAccounts, KEPT_SECONDS, MadeState};
@@ -20,14 +19,14 @@ const DELETED_AT_ONCE: i64 = 64;
 /// In the database of a gateway.
 pub struct SqliteStateAccounts {
     path: PathBuf,
-    pub(super) writer: Writer,
+    pub(super) writer: SqliteWriter,
     unix_ms: WallClock,
     permits: Arc<Semaphore>,
 }
 
 impl SqliteStateAccounts {
     /// In the database at `path`, to which `writer` writes.
-    pub fn of_gateway(path: &Path, writer: &Writer, unix_ms: WallClock) -> Self {
+    pub fn of_gateway(path: &Path, writer: &SqliteWriter, unix_ms: WallClock) -> Self {
         let permits = Arc::new(Semaphore::new(CONCURRENT_LOOKUPS));
         Self { path: path.to_owned(), writer: writer.clone(), unix_ms, permits }
     }

@@ -5,10 +5,12 @@
 //!
 //! Start reading in [`UsageQuery::run`].
 
-use super::receipt_row::{self, CLOCKS_DIFFER_MS, id_at};
+use super::receipt_row::{self, id_at};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery, UsageSum};
+use crate::store::receipt_row::CLOCKS_DIFFER_MS;
+use crate::store::reports::sort_sums;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row};
 
@@ -48,9 +50,7 @@ impl UsageQuery {
         let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
         let sums = statement.query_map(&*values, |row| self.sum(row))?;
         let mut sums = sums.take(most).collect::<rusqlite::Result<Vec<_>>>()?;
-        // Days are sorted by date, everything else by cost.
-        let day = |sum: &UsageSum| (self.by.first() == Some(&Dimension::Day)).then(|| sum.by[0].clone());
-        sums.sort_by(|a, b| (day(a), b.cost_nanousd, &a.by).cmp(&(day(b), a.cost_nanousd, &b.by)));
+        sort_sums(self, &mut sums);
         Ok(sums)
     }
 

@@ -3,7 +3,7 @@
 //! They are read one request at a time and never aggregated, so a table of their own would cost a second index for
 //! nothing. Names that the row already contains are left out.
 
-use super::column::{duration, micros, reason, unknown};
+use super::column::{UnreadableValue, duration, micros, reason, unknown};
 use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, PassedOverReason, ServingDeployment};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -70,12 +70,12 @@ fn is_at(attempt: &AttemptRecord, row: &ServingDeployment) -> bool {
 }
 
 /// The attempts that [`encode`] wrote.
-pub(super) fn decode(text: &str, served: Option<&ServingDeployment>) -> rusqlite::Result<Vec<AttemptRecord>> {
+pub(super) fn decode(text: &str, served: Option<&ServingDeployment>) -> Result<Vec<AttemptRecord>, UnreadableValue> {
     let rows: Vec<DecodedAttempt> = serde_json::from_str(text).map_err(|_| unknown("attempts"))?;
     rows.into_iter().map(|row| decoded(row, served)).collect()
 }
 
-fn decoded(row: DecodedAttempt, served: Option<&ServingDeployment>) -> rusqlite::Result<AttemptRecord> {
+fn decoded(row: DecodedAttempt, served: Option<&ServingDeployment>) -> Result<AttemptRecord, UnreadableValue> {
     let (deployment, tier, model, region) = match (row.deployment, served) {
         (Some(deployment), _) => (deployment, row.tier, row.model, row.region),
         (None, Some(ServingDeployment { model, deployment, tier, region })) => {
@@ -108,7 +108,7 @@ fn encoded_passed_over(passed: &PassedOverDeployment) -> EncodedPassedOver<'_> {
 }
 
 /// The deployments that [`encode_passed_over`] wrote.
-pub(super) fn decode_passed_over(text: Option<&str>) -> rusqlite::Result<Vec<PassedOverDeployment>> {
+pub(super) fn decode_passed_over(text: Option<&str>) -> Result<Vec<PassedOverDeployment>, UnreadableValue> {
     let Some(text) = text else { return Ok(Vec::new()) };
     let rows: Vec<DecodedPassedOver> = serde_json::from_str(text).map_err(|_| unknown("passed_over"))?;
     rows.into_iter()

@@ -1,14 +1,11 @@
-//! Deletes receipts that are older than the retention, a few at a time.
+//! When receipts that are older than the retention are deleted: a few at a time.
 //!
-//! The writer thread does it between commits, in batches so small that no commit waits long for one. Freed space is
-//! reused; the file does not shrink.
+//! The writer thread does it between commits, in batches so small that no commit waits long for one.
 
-use super::receipt_row;
-use rusqlite::{Connection, params};
 use std::time::Duration;
 
 /// Rows deleted in one batch: some milliseconds.
-const BATCH_ROWS: i64 = 500;
+pub(super) const BATCH_ROWS: i64 = 500;
 /// The pause after which expired receipts are looked for again; the retention is counted in days.
 const CHECK_EVERY_MS: i64 = 3_600_000;
 /// The pause between two batches while nothing else is written.
@@ -33,19 +30,14 @@ impl Retention {
         Duration::from_millis(left.clamp(0, CHECK_EVERY_MS).unsigned_abs())
     }
 
-    /// Deletes one batch if it is due.
-    pub(super) fn delete_expired(&mut self, connection: &mut Connection, now_unix_ms: i64) {
+    /// If a batch is due, deletes it by `delete`, which gets the time before which receipts are expired, in Unix
+    /// milliseconds, and returns how many rows it deleted; `None` if it could not.
+    pub(super) fn delete_expired(&mut self, now_unix_ms: i64, delete: impl FnOnce(i64) -> Option<u64>) {
         if !self.pause(now_unix_ms).is_zero() {
             return;
         }
-        let before = now_unix_ms.saturating_sub(self.keep_ms);
-        // By id and by time: where the two differ because the clock was set, a row is kept a little longer.
-        let deleted = connection.execute(
-            "DELETE FROM receipts WHERE id IN
-             (SELECT id FROM receipts WHERE id < ?1 AND received_unix_ms < ?2 ORDER BY id LIMIT ?3)",
-            params![receipt_row::id_at(before), before, BATCH_ROWS],
-        );
-        let more = deleted.is_ok_and(|rows| i64::try_from(rows) == Ok(BATCH_ROWS));
+        let deleted = delete(now_unix_ms.saturating_sub(self.keep_ms));
+        let more = deleted.is_some_and(|rows| i64::try_from(rows) == Ok(BATCH_ROWS));
         self.next_unix_ms = now_unix_ms.saturating_add(if more { BETWEEN_BATCHES_MS } else { CHECK_EVERY_MS });
     }
 }

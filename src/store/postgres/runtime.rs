@@ -1,0 +1,34 @@
+//! The one thread on which everything is sent to the database and received from it.
+//!
+//! A connection belongs to the runtime that made it. Requests are served by many runtimes, commands by their own, and the
+//! writer thread by none: so the store has one that lives as long as it does, and all of them ask it.
+
+use std::io;
+use std::thread;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// A runtime on a thread of its own, until it is dropped.
+pub(super) struct ConnectionRuntime {
+    handle: Handle,
+    /// Dropped, it ends the thread.
+    _stop: oneshot::Sender<()>,
+}
+
+impl ConnectionRuntime {
+    /// Starts the thread.
+    pub(super) fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (handle, (_stop, stopped)) = (runtime.handle().clone(), oneshot::channel::<()>());
+        let run = move || {
+            let _ = runtime.block_on(stopped);
+        };
+        thread::Builder::new().name("tierway-postgres".to_owned()).spawn(run)?;
+        Ok(Self { handle, _stop })
+    }
+
+    /// Where tasks are spawned.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
