@@ -14,5 +14,6 @@ mod postgres_server;
 #[allow(dead_code)]
 mod process;
 
+mod outage;
 mod refused;
 mod together;

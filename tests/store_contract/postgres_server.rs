@@ -31,6 +31,7 @@ pub struct PostgresServer {
     folder: tempfile::TempDir,
     process: Mutex<Child>,
     databases: AtomicU64,
+    as_root: bool,
 }
 
 /// A database of one test.
@@ -92,14 +93,23 @@ impl PostgresServer {
         init.arg("-D").arg(&data).args(["-U", "tierway", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]);
         let made = init.current_dir(folder.path()).output().expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let log = std::fs::File::create(folder.path().join("log")).expect("the folder can be written");
-        let mut server = unprivileged("postgres", as_root);
-        server.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-h", "", "-F", "-c", "max_connections=300"]);
-        let process =
-            server.current_dir(folder.path()).stdout(Stdio::null()).stderr(log).spawn().expect("postgres runs");
-        let server = Self { folder, process: Mutex::new(process), databases: AtomicU64::new(0) };
+        let process = Mutex::new(run(folder.path(), as_root));
+        let server = Self { folder, process, databases: AtomicU64::new(0), as_root };
         server.wait_until_it_answers();
         server
+    }
+
+    /// Stops it at once, as a crash would: what is not committed is lost, and connections are cut.
+    pub fn crash(&self) {
+        let mut process = self.process.lock().expect("no test panics with it");
+        signal(&process, "-QUIT");
+        process.wait().expect("it was started here");
+    }
+
+    /// Starts it again after a crash.
+    pub fn start_again(&self) {
+        *self.process.lock().expect("no test panics with it") = run(self.folder.path(), self.as_root);
+        self.wait_until_it_answers();
     }
 
     fn wait_until_it_answers(&self) {
@@ -129,12 +139,27 @@ impl Drop for PostgresServer {
     /// It is stopped at once; its folder is removed after it.
     fn drop(&mut self) {
         let process = self.process.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let quit = Command::new("kill").args(["-QUIT", &process.id().to_string()]).status();
-        if !quit.is_ok_and(|status| status.success()) {
-            let _ = process.kill();
+        // It has ended already where a test failed after a crash.
+        if matches!(process.try_wait(), Ok(None)) {
+            signal(process, "-QUIT");
         }
         let _ = process.wait();
     }
+}
+
+fn signal(process: &Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &process.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success(), "the server was started here and has not ended");
+}
+
+/// The server of the cluster in `folder`.
+fn run(folder: &Path, as_root: bool) -> Child {
+    let log = std::fs::File::create(folder.join("log")).expect("the folder can be written");
+    let mut server = unprivileged("postgres", as_root);
+    server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
+    // Without fsync: the machine does not crash.
+    server.args(["-h", "", "-F", "-c", "max_connections=300"]);
+    server.current_dir(folder).stdout(Stdio::null()).stderr(log).spawn().expect("postgres runs")
 }
 
 /// `name` of PostgreSQL, run by a user that it accepts.

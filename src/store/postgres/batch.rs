@@ -4,7 +4,7 @@
 //! is would fail the whole transaction; then the same is written once more, one operation at a time, so that only that is
 //! left out.
 //!
-//! Start reading in [`write`].
+//! Start reading in [`write()`].
 
 use super::balances::{self, LockedWindow, json};
 use super::error::PostgresError;
