@@ -14,6 +14,7 @@ mod postgres_server;
 #[allow(dead_code)]
 mod process;
 
+mod encrypted;
 mod outage;
 mod refused;
 mod together;

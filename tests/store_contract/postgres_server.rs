@@ -6,11 +6,12 @@
 
 #![allow(dead_code, clippy::disallowed_methods)]
 
-use std::os::unix::fs::{MetadataExt, chown};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tierway::store::postgres::{MonotonicClock, PostgresLocation};
@@ -32,6 +33,8 @@ pub struct PostgresServer {
     process: Mutex<Child>,
     databases: AtomicU64,
     as_root: bool,
+    /// Of its address, and a part of the name of its socket.
+    port: AtomicU16,
 }
 
 /// A database of one test.
@@ -62,7 +65,12 @@ impl TestDatabase {
         Self { server, name }
     }
 
-    /// Its URL.
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its URL, by the socket that the server has at first.
     pub fn url(&self) -> String {
         let folder = self.server.folder.path().display().to_string().replace('/', "%2F");
         format!("postgres://tierway@{folder}/{}", self.name)
@@ -93,10 +101,37 @@ impl PostgresServer {
         init.arg("-D").arg(&data).args(["-U", "tierway", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]);
         let made = init.current_dir(folder.path()).output().expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let mut settings =
+            std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).expect("it is there");
+        // By its socket alone.
+        writeln!(settings, "listen_addresses = ''").expect("it can be written");
         let process = Mutex::new(run(folder.path(), as_root));
-        let server = Self { folder, process, databases: AtomicU64::new(0), as_root };
+        let server = Self { folder, process, databases: AtomicU64::new(0), as_root, port: AtomicU16::new(5432) };
         server.wait_until_it_answers();
         server
+    }
+
+    /// Starts it again, reached by `port` of loopback too, and encrypted there with `certificate` and `key`, both PEM.
+    pub fn start_again_encrypted(&self, port: u16, certificate: &str, key: &str) {
+        self.crash();
+        let data = self.folder.path().join("data");
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = data.join(name);
+            std::fs::write(&file, text).expect("the folder can be written");
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it was just made");
+            if self.as_root {
+                chown(&file, Some(NOBODY.0), Some(NOBODY.1)).expect("root may give it away");
+            }
+        }
+        // The last lines of the file count.
+        let mut settings =
+            std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).expect("it is there");
+        write!(settings, "\nssl = on\nlisten_addresses = '127.0.0.1'\nport = {port}\n").expect("it can be written");
+        // Only encrypted connections are accepted by its address.
+        let access = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        std::fs::write(data.join("pg_hba.conf"), access).expect("the folder can be written");
+        self.port.store(port, Ordering::SeqCst);
+        self.start_again();
     }
 
     /// Stops it at once, as a crash would: what is not committed is lost, and connections are cut.
@@ -129,7 +164,8 @@ impl PostgresServer {
     fn psql(&self, database: &str, sql: &str) -> Result<String, String> {
         let mut psql = Command::new(program("psql"));
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "tierway", "-d", database, "-c", sql]);
-        let done = psql.arg("-h").arg(self.folder.path()).output().expect("psql runs");
+        let port = self.port.load(Ordering::SeqCst).to_string();
+        let done = psql.args(["-p", &port]).arg("-h").arg(self.folder.path()).output().expect("psql runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
     }
@@ -158,7 +194,7 @@ fn run(folder: &Path, as_root: bool) -> Child {
     let mut server = unprivileged("postgres", as_root);
     server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
     // Without fsync: the machine does not crash.
-    server.args(["-h", "", "-F", "-c", "max_connections=300"]);
+    server.args(["-F", "-c", "max_connections=300"]);
     server.current_dir(folder).stdout(Stdio::null()).stderr(log).spawn().expect("postgres runs")
 }
 
