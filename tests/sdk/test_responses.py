@@ -91,7 +91,7 @@ def test_a_stored_response_is_read_and_deleted_by_its_own_key(client, connect, s
     first = respond(client)
     assert client.responses.retrieve(first.id).output_text == CONTENT
     assert [item.id for item in client.responses.input_items.list(first.id)] == ["msg_input"]
-    for somebody, name in [(connect(stage.trickle_key), first.id), (client, "resp_of_nobody")]:
+    for somebody, name in [(connect(stage.pauper_key), first.id), (client, "resp_of_nobody")]:
         with pytest.raises(NotFoundError) as caught:
             somebody.responses.retrieve(name)
         assert caught.value.code == "response_not_found"
