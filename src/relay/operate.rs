@@ -233,5 +233,6 @@ fn publish(telemetry: &Telemetry, active: &ActiveConfig, now: Instant) {
     let alone = table.models.iter().map(|model| PlannedModel { model: model.name.clone(), tier: None });
     let models: Vec<PlannedModel> = table.tiers.iter().flat_map(of_tier).chain(alone).collect();
     telemetry.metrics.configured(snapshot.telemetry.failover_objective, &models, &table.regions);
+    telemetry.metrics.policies(snapshot.policies.iter().map(|policy| &policy.name));
     telemetry.metrics.deployments(&active.deployments.states(now));
 }

@@ -447,6 +447,16 @@ impl Metrics {
         self.other_model.with([labels::configured(configured)]).inc();
     }
 
+    /// Shows what waits and is refused under each of `policies` from the start, as 0: an alert needs what was before.
+    pub fn policies<'a>(&self, policies: impl Iterator<Item = &'a Arc<str>>) {
+        for policy in policies {
+            let label = || [Label::from(policy)];
+            self.queue_depth.with(label());
+            self.queue_wait.with(label());
+            self.shed.with(label());
+        }
+    }
+
     /// Counts one request of `policy` more or less that waits for a place.
     pub fn queue_depth(&self, policy: &Arc<str>, change: i64) {
         self.queue_depth.with([policy.into()]).add(change);

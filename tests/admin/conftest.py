@@ -37,6 +37,7 @@ enabled = true
 
 [policies.standard]
 tiers = ["default"]
+sla = { uptime = "99.9%", credits = [{ below = "99.9%", credit = "10%" }] }
 
 [[keys]]
 name = "app"

@@ -21,6 +21,7 @@ PROMISED = [
     r'"object":"usage"',
     r'"object":"request"',
     r'"object":"list"',
+    r'"policy":"standard"[\s\S]*"month":|"month":[\s\S]*"policy":"standard"',
     r'"object":"status"',
     r'"kind":"status"[\s\S]*"object":"list"[\s\S]*"object":"fault"',
     r'HTTP/1.1 412',

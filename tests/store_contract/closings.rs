@@ -1,6 +1,6 @@
 //! What every register guarantees of an SLA's closings: each statement once, with its grants or not at all.
 
-use super::{InMemory, InSqlite, NOW, RegisterFixture, wait, write};
+use super::{InMemory, InPostgres, InSqlite, NOW, RegisterFixture, wait, write};
 use tierway::domain::budget::Scope;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::register::Holder;
@@ -123,9 +123,12 @@ macro_rules! closings {
 closings!(memory, InMemory::new());
 closings!(sqlite, InSqlite::of_gateway());
 closings!(sqlite_beside_a_gateway, InSqlite::of_command());
+closings!(postgres, InPostgres::of_gateway());
+closings!(postgres_beside_a_gateway, InPostgres::of_command());
 
 #[test]
 fn a_gateway_records_what_it_promises() {
     what_was_promised_is_kept_until_it_is_closed(&InMemory::new());
     what_was_promised_is_kept_until_it_is_closed(&InSqlite::of_gateway());
+    what_was_promised_is_kept_until_it_is_closed(&InPostgres::of_gateway());
 }
