@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tierway::domain::budget::Zone;
 use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::limit::LimitKind;
@@ -15,12 +16,15 @@ use tierway::domain::receipt::{
     AttemptRecord, Outcome, PassedOverDeployment, PassedOverReason, PlannedModel, Receipt, ServingDeployment,
 };
 use tierway::domain::report::ReceiptsQuery;
+use tierway::domain::sla::month::SlaMonth;
+use tierway::domain::sla::tally::SlaQuery;
+use tierway::domain::sla::{SlaCreditStep, SlaFirstToken, SlaMeasure, SlaTerms};
 use tierway::domain::usage::{ByTokenClass, TokenClass, Usage};
 use tierway::store::Ledger;
 use tierway::store::memory::MemoryLedger;
-use tierway::store::postgres::{PostgresLedger, PostgresSource};
-use tierway::store::reports::LedgerSource;
-use tierway::store::sqlite::{LedgerReader, SqliteLedger, WriterGuard};
+use tierway::store::postgres::{PostgresLedger, PostgresReports, PostgresSource};
+use tierway::store::reports::{LedgerSource, Reports};
+use tierway::store::sqlite::{LedgerReader, SqliteLedger, SqliteReports, WriterGuard};
 
 use super::postgres_server::{TestDatabase, ticking};
 
@@ -278,3 +282,45 @@ macro_rules! ledger {
 ledger!(memory, MemoryLedger::default());
 ledger!(sqlite, InSqlite::new());
 ledger!(postgres, InPostgres::new());
+
+/// Receipts of a month and of the days before it, counted for an SLA by both databases.
+#[test]
+fn an_sla_is_counted_alike_in_both_databases() {
+    let month = SlaMonth::parse("2026-11").expect("a month");
+    let terms = Arc::new(SlaTerms {
+        uptime_bp: 9_990,
+        first_token: Some(SlaFirstToken { share_bp: 9_500, within: Duration::from_millis(1) }),
+        credits: vec![SlaCreditStep { below_bp: 9_990, credit_bp: 1_000 }],
+        measure: SlaMeasure::FiveMinutes,
+        min_requests: 100,
+        zone: Zone::named("UTC").expect("UTC is built in"),
+    });
+    let span = month.span(&terms.zone);
+    // Nine for each hour, in which the policies and ends of all receipts lie; the first lie before the month.
+    let received = |number: u64| span.start_ms - 86_400_000 + number as i64 * 400_000;
+    let of_month = |number: u64| {
+        let received_unix_ms = received(number);
+        let id = RequestId((u128::from(received_unix_ms.unsigned_abs()) << 80) | u128::from(number));
+        Receipt { id, received_unix_ms, ..receipt(number) }
+    };
+    let (sqlite, postgres) = (InSqlite::new(), InPostgres::new());
+    for receipt in (0..6_000).map(of_month).map(Arc::new) {
+        sqlite.ledger.append(&receipt, None);
+        postgres.ledger.append(&receipt, None);
+    }
+    assert_eq!(settled(&sqlite).len(), settled(&postgres).len());
+    let reports: [Arc<dyn Reports>; 2] = [
+        Arc::new(SqliteReports::of(&sqlite.folder.path().join("tierway.db"))),
+        Arc::new(PostgresReports::of_gateway(&postgres.ledger)),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    for policy in ["policy-0", "policy-1", "policy-2", "nobody's"] {
+        let query = SlaQuery::new(policy.into(), terms.clone(), span, span.end_ms);
+        let [one, other] = reports.each_ref().map(|reports| {
+            let counted = runtime.block_on(reports.sla_requests(query.clone())).expect("they can be read");
+            (counted, runtime.block_on(reports.sla(query.clone())).expect("they can be read"))
+        });
+        assert_eq!(format!("{one:?}"), format!("{other:?}"));
+        assert_eq!(one.0 > 1_000 && !one.1.keys.is_empty() && !one.1.spend.is_empty(), policy != "nobody's", "{one:?}");
+    }
+}
