@@ -40,6 +40,7 @@ mod sla;
 mod sla_closing;
 mod status;
 mod store;
+mod store_copy;
 mod store_place;
 mod table;
 mod take_over;
@@ -135,6 +136,11 @@ enum Command {
     Budgets(budgets::BudgetsArgs),
     /// Copy the database, also while a gateway writes it
     Backup(backup::BackupArgs),
+    /// Move the store between a SQLite file and a PostgreSQL server
+    Store {
+        #[command(subcommand)]
+        command: store_copy::StoreCommand,
+    },
     /// Bring the database up to date without serving; `serve` does it by itself
     Migrate(migrate::MigrateArgs),
     /// Look at the configuration
@@ -215,6 +221,7 @@ pub fn main() -> ExitCode {
         Command::Prices { command } => prices::prices(&command),
         Command::Budgets(args) => budgets::budgets(&args),
         Command::Backup(args) => backup::backup(&args),
+        Command::Store { command } => store_copy::store(&command),
         Command::Migrate(args) => migrate::migrate(&args),
         Command::Config { command: ConfigCommand::Show { config_args, json } } => {
             config_show::config_show(config_args.config.as_deref(), json).map_err(Into::into)

@@ -11,6 +11,7 @@
 mod audit;
 pub mod budget_pool;
 mod column;
+pub mod copy;
 pub mod keyring;
 pub mod memory;
 pub mod memory_lease_store;

@@ -14,6 +14,7 @@ mod postgres_server;
 #[allow(dead_code)]
 mod process;
 
+mod copied;
 mod encrypted;
 mod outage;
 mod refused;

@@ -21,8 +21,9 @@ const MIGRATIONS: &[(Migration, i64)] =
 /// Any number that no other program takes: the letters of `tierway`.
 const ADVISORY_LOCK: i64 = 0x0074_6965_7277_6179;
 
-const MIGRATIONS_TABLE: &str = "CREATE SCHEMA IF NOT EXISTS tierway;
-    CREATE TABLE IF NOT EXISTS tierway.migrations (
+/// The schema of a store.
+const STORE: &str = "tierway";
+const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS tierway.migrations (
         number          bigint NOT NULL PRIMARY KEY,
         name            text   NOT NULL,
         checksum        text   NOT NULL,
@@ -44,13 +45,36 @@ pub(super) fn migrate(
     if known.len() >= MIGRATIONS.len() {
         return Ok(AppliedMigrations::default());
     }
-    let done = connections.wait(move |client| Box::pin(apply(client, now_unix_ms)));
-    done.map_err(|why| match &why {
+    let done = connections.wait(move |client| Box::pin(apply(client, STORE, now_unix_ms)));
+    done.map_err(|why| not_made(place, why))
+}
+
+/// Why no store could be made at `place`.
+pub(super) fn not_made(place: String, why: PostgresError) -> PostgresOpenError {
+    match &why {
         PostgresError::Server(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             PostgresOpenError::NotAllowed { place, why: why.to_string() }
         }
         _ => PostgresOpenError::Failed { place, why },
-    })
+    }
+}
+
+/// Makes the tables of a store in another `schema`, unless an earlier call of this version did.
+pub(super) async fn make_apart(client: &mut Client, schema: &str, now_unix_ms: i64) -> Result<(), PostgresError> {
+    let found = records(client, schema).await?;
+    let is_known = |(record, (migration, _)): (&RecordedMigration, &(Migration, i64))| {
+        (record.name.as_str(), &record.checksum) == (migration.name, &migration.checksum())
+    };
+    if found.len() == MIGRATIONS.len() && found.iter().zip(MIGRATIONS).all(is_known) {
+        return Ok(());
+    }
+    client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await?;
+    apply(client, schema, now_unix_ms).await.map(drop)
+}
+
+/// Refuses a server that is too old, and a store that this program cannot work with; there need be none.
+pub(super) fn require_supported(connections: &Arc<Connections>) -> Result<(), PostgresOpenError> {
+    applied(connections).map(drop)
 }
 
 /// Which migrations the store has. It is only read.
@@ -81,20 +105,26 @@ pub(super) fn require_current(connections: &Arc<Connections>) -> Result<(), Post
     }
 }
 
-async fn apply(client: &mut Client, now_unix_ms: i64) -> Result<AppliedMigrations, PostgresError> {
+/// The statements `sql`, which are written for the schema of a store, for another one.
+fn within(schema: &str, sql: &str) -> String {
+    sql.replace("tierway.", &format!("{schema}."))
+}
+
+async fn apply(client: &mut Client, schema: &str, now_unix_ms: i64) -> Result<AppliedMigrations, PostgresError> {
     let transaction = client.transaction().await?;
     transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&ADVISORY_LOCK, Type::INT8)]).await?;
-    transaction.batch_execute(MIGRATIONS_TABLE).await?;
+    transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await?;
+    transaction.batch_execute(&within(schema, MIGRATIONS_TABLE)).await?;
     // Another gateway may have applied them while this one waited for the lock.
-    let done = records(&transaction).await?.len();
+    let done = records(&transaction, schema).await?.len();
     let mut migrated = AppliedMigrations::default();
     for (at, (migration, needs)) in MIGRATIONS.iter().enumerate().skip(done) {
-        transaction.batch_execute(migration.sql).await?;
+        transaction.batch_execute(&within(schema, migration.sql)).await?;
         let number = i64::try_from(at + 1).unwrap_or(i64::MAX);
-        let row = "INSERT INTO tierway.migrations VALUES ($1, $2, $3, $4, $5)";
+        let row = within(schema, "INSERT INTO tierway.migrations VALUES ($1, $2, $3, $4, $5)");
         transaction
             .execute_typed(
-                row,
+                &row,
                 &[
                     (&number, Type::INT8),
                     (&migration.name, Type::TEXT),
@@ -124,7 +154,7 @@ fn applied(connections: &Arc<Connections>) -> Result<Vec<RecordedMigration>, Pos
     let read = connections.wait(|client| {
         Box::pin(async {
             let version = client.query_typed_one("SELECT current_setting('server_version_num')::int", &[]).await?;
-            Ok((version.try_get::<_, i32>(0)? / 10_000, records(client).await?))
+            Ok((version.try_get::<_, i32>(0)? / 10_000, records(client, STORE).await?))
         })
     });
     let (version, records) =
@@ -147,8 +177,9 @@ fn applied(connections: &Arc<Connections>) -> Result<Vec<RecordedMigration>, Pos
     Ok(records)
 }
 
-async fn records(client: &impl GenericClient) -> Result<Vec<RecordedMigration>, PostgresError> {
-    let there = client.query_typed_one("SELECT to_regclass('tierway.migrations') IS NOT NULL", &[]).await?;
+async fn records(client: &impl GenericClient, schema: &str) -> Result<Vec<RecordedMigration>, PostgresError> {
+    let there = within(schema, "SELECT to_regclass('tierway.migrations') IS NOT NULL");
+    let there = client.query_typed_one(&there, &[]).await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(Vec::new());
     }
@@ -161,6 +192,6 @@ async fn records(client: &impl GenericClient) -> Result<Vec<RecordedMigration>, 
             needs: row.try_get(3)?,
         })
     };
-    let rows = client.query_typed(all, &[]).await?;
+    let rows = client.query_typed(&within(schema, all), &[]).await?;
     Ok(rows.iter().map(record).collect::<Result<_, _>>()?)
 }

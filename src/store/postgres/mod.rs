@@ -12,6 +12,7 @@ mod audit;
 mod balances;
 mod batch;
 mod connections;
+mod copy_end;
 mod credit;
 mod error;
 mod ledger;
@@ -32,6 +33,7 @@ mod usage;
 mod writer_target;
 
 pub use connections::Connections;
+pub(super) use copy_end::PostgresCopyEnd;
 pub use error::{PostgresError, PostgresOpenError};
 pub use ledger::PostgresLedger;
 pub use ledger_source::{PostgresReports, PostgresSource};

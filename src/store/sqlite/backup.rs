@@ -89,7 +89,7 @@ fn copy(from: &Path, path: &Path) -> Result<(), BackupError> {
 }
 
 /// Gives the file at `path`, once it is on disk, its name. Never over another one: a link is refused where one is.
-fn put_in_place(file: &File, path: &Path, to: &Path) -> io::Result<u64> {
+pub(super) fn put_in_place(file: &File, path: &Path, to: &Path) -> io::Result<u64> {
     file.sync_all()?;
     fs::hard_link(path, to)?;
     fs::remove_file(path)?;
