@@ -87,7 +87,9 @@ corpus: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## what
 	cd tests/corpus && CORPUS_PLACES=$(or $(PLACES),4) CORPUS_ROUNDS=$(or $(ROUNDS),1000) CORPUS_SEED=$(or $(SEED),1) \
 		../sdk/.venv/bin/python -m pytest
 
-ops: setup tests/ops/.venv/installed ## the image, alert rules, dashboard and service files, against the debug binary
+ops: setup tests/ops/.venv/installed ## the image, alert rules, dashboard, service files and Helm chart, against the debug binary
+	@command -v go >/dev/null && test -d /usr/share/gocode/src/github.com/Masterminds/sprig -a -d /usr/share/gocode/src/sigs.k8s.io/yaml || \
+		{ $(call apt_install,golang-go golang-github-masterminds-sprig-dev golang-k8s-sigs-yaml-dev); }
 	cargo build --locked
 	cd tests/ops && .venv/bin/python -m pytest
 
