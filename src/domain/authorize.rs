@@ -48,10 +48,15 @@ impl AuthorizedRequest {
 /// Decides whether `key` may make `call`.
 ///
 /// # Errors
-/// [`Refusal::ModelNotFound`] with the nearest usable names, or [`Refusal::ModelNotAllowed`].
+/// [`Refusal::ModelNotFound`] with the nearest usable names, or [`Refusal::ModelNotAllowed`]; where it names no model,
+/// [`Refusal::NotServed`] if the key has none for it.
 pub fn authorize(table: &RoutingTable, key: &Arc<KeyRecord>, call: &Call) -> Result<AuthorizedRequest, Refusal> {
     let name = &*call.metadata().model;
-    let requested = resolve(table, name).ok_or_else(|| not_found(table, &key.policy, name))?;
+    let none = || Refusal::NotServed { model: "".into(), what: call.endpoint().words(), instead: Vec::new() };
+    let requested = match name {
+        "" => key.policy.first_serving(table, call.endpoint()).ok_or_else(none),
+        name => resolve(table, name).ok_or_else(|| not_found(table, &key.policy, name)),
+    }?;
     let allowed = match requested {
         ResolvedName::Plain(target) => key.policy.allows(table, target),
         ResolvedName::Reserved(model) => key.policy.reserved && key.policy.allows_model(table, model),
@@ -70,12 +75,14 @@ fn not_found(table: &RoutingTable, policy: &Policy, requested: &str) -> Refusal 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::call::{Endpoint, EndpointSet, RequestMetadata};
     use crate::domain::glob::Glob;
     use crate::domain::id::TierId;
     use crate::domain::policy::is_valid;
-    use crate::domain::routing::fixture::{chat, key, model_id, policy, table, with_alias};
+    use crate::domain::routing::fixture::{chat, key, model_id, policy, residency, table, with_alias};
     use crate::domain::routing::table::Sticky;
     use crate::domain::routing::table::Target;
+    use bytes::Bytes;
 
     /// `flash` and `kimi` in tiers of their own, `solo` in none, `vip` dedicated only.
     fn sample_table() -> RoutingTable {
@@ -140,6 +147,40 @@ mod tests {
         check(&pro(&table), "Pro/kimi", true);
         check(&pro(&table), "solo", false);
         check(&policy(&table, &[]), "auto", false);
+    }
+
+    #[test]
+    fn what_names_no_model_means_the_first_that_serves_it() {
+        let mut table = sample_table();
+        let call = || Call::new(Endpoint::Conversations, Bytes::new(), RequestMetadata::without_model());
+        let serve = |table: &mut RoutingTable, names: &[&str]| {
+            for model in &mut table.models {
+                let endpoint = if names.contains(&&*model.name) { Endpoint::Responses } else { Endpoint::Chat };
+                model.endpoints = EndpointSet::of([endpoint]);
+            }
+        };
+        let check = |table: &RoutingTable, policy: Policy, expected: Option<ResolvedName>| {
+            let found = authorize(table, &key(policy), &call()).map(|authorized| authorized.requested());
+            let what = Endpoint::Conversations.words();
+            let none = Refusal::NotServed { model: "".into(), what, instead: Vec::new() };
+            assert_eq!(found, expected.ok_or(none));
+        };
+        let tier = |id| Some(ResolvedName::Plain(Target::Tier(TierId(id))));
+        let with_solo = |table: &RoutingTable| Policy { models: vec![Glob::new("so*")], ..standard(table) };
+        serve(&mut table, &["deepseek/flash", "kimi", "solo", "vip"]);
+        check(&table, pro(&table), tier(0));
+        check(&table, policy(&table, &["premium"]), tier(1));
+        check(&table, policy(&table, &[]), None);
+        serve(&mut table, &["kimi", "solo", "vip"]);
+        check(&table, pro(&table), tier(1));
+        check(&table, standard(&table), None);
+        let solo = model_id(&table, "solo");
+        check(&table, with_solo(&table), Some(ResolvedName::Plain(Target::Model(solo))));
+        check(&table, Policy { residency: residency(&table, &["eu"]), ..with_solo(&table) }, None);
+        serve(&mut table, &["vip"]);
+        let vip = model_id(&table, "vip");
+        check(&table, pro(&table), Some(ResolvedName::Reserved(vip)));
+        check(&table, Policy { reserved: false, ..pro(&table) }, None);
     }
 
     #[test]

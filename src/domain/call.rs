@@ -9,7 +9,7 @@
 use super::body_member::GivenMember;
 use super::estimate::{MediaSize, USUAL_IMAGE};
 use super::provider_state::{NamedState, StateId, StateKind};
-use super::stored_response::StoredRequest;
+use super::stored_response::{StoredRequest, StoredRequestKind};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -30,13 +30,15 @@ pub enum Endpoint {
     Responses,
     /// `POST /v1/responses/input_tokens`
     InputTokens,
-    /// What is below `/v1/responses/{id}`: a part of Responses that is no call to a model.
+    /// `POST /v1/conversations`, and what is below `/v1/conversations/{id}`: a part of Responses that is no call to a model.
+    Conversations,
+    /// What is below `/v1/responses/{id}`: another one.
     StoredResponses,
 }
 
 impl Endpoint {
-    /// Every endpoint on which a model is called, in the order of their paths in the documentation.
-    pub const ALL: [Self; 7] = [
+    /// Every endpoint whose requests are sent where a plan says, in the order of their paths in the documentation.
+    pub const ALL: [Self; 8] = [
         Self::Chat,
         Self::Completions,
         Self::Embeddings,
@@ -44,13 +46,19 @@ impl Endpoint {
         Self::CountTokens,
         Self::Responses,
         Self::InputTokens,
+        Self::Conversations,
     ];
 
     /// Every endpoint that a receipt may name.
-    pub const ON_RECEIPTS: [Self; 8] = {
-        let [a, b, c, d, e, f, g] = Self::ALL;
-        [a, b, c, d, e, f, g, Self::StoredResponses]
+    pub const ON_RECEIPTS: [Self; 9] = {
+        let [a, b, c, d, e, f, g, h] = Self::ALL;
+        [a, b, c, d, e, f, g, h, Self::StoredResponses]
     };
+
+    /// The endpoint that a request to do `action` belongs to.
+    pub fn about(action: StoredRequestKind) -> Self {
+        if action.is_of_conversation() { Self::Conversations } else { Self::StoredResponses }
+    }
 
     /// Its name in configuration, metrics and logs.
     pub fn name(self) -> &'static str {
@@ -62,6 +70,7 @@ impl Endpoint {
             Self::CountTokens => "count_tokens",
             Self::Responses => "responses",
             Self::InputTokens => "input_tokens",
+            Self::Conversations => "conversations",
             Self::StoredResponses => "stored_responses",
         }
     }
@@ -76,6 +85,7 @@ impl Endpoint {
             Self::CountTokens => "the counting of tokens, a part of Anthropic's Messages",
             Self::Responses => "OpenAI's Responses",
             Self::InputTokens => "the counting of tokens, a part of OpenAI's Responses",
+            Self::Conversations => "conversations, a part of OpenAI's Responses",
             Self::StoredResponses => "stored responses, a part of OpenAI's Responses",
         }
     }
@@ -84,7 +94,7 @@ impl Endpoint {
     pub fn configured_as(self) -> Self {
         match self {
             Self::CountTokens => Self::Messages,
-            Self::InputTokens | Self::StoredResponses => Self::Responses,
+            Self::InputTokens | Self::Conversations | Self::StoredResponses => Self::Responses,
             Self::Chat | Self::Completions | Self::Embeddings | Self::Messages | Self::Responses => self,
         }
     }
@@ -94,7 +104,7 @@ impl Endpoint {
         match self {
             Self::Chat | Self::Completions | Self::Embeddings => Dialect::Chat,
             Self::Messages | Self::CountTokens => Dialect::Messages,
-            Self::Responses | Self::InputTokens | Self::StoredResponses => Dialect::Responses,
+            Self::Responses | Self::InputTokens | Self::Conversations | Self::StoredResponses => Dialect::Responses,
         }
     }
 
@@ -102,18 +112,20 @@ impl Endpoint {
     pub fn writes_text(self) -> bool {
         match self {
             Self::Chat | Self::Completions | Self::Messages | Self::Responses => true,
-            Self::Embeddings | Self::CountTokens | Self::InputTokens | Self::StoredResponses => false,
+            Self::Embeddings | Self::CountTokens | Self::InputTokens | Self::Conversations | Self::StoredResponses => {
+                false
+            }
         }
     }
 
     /// Whether later requests may refer to what its answers hold.
     pub fn keeps_state(self) -> bool {
-        matches!(self, Self::Responses)
+        matches!(self, Self::Responses | Self::Conversations)
     }
 
     /// Whether providers ask nothing for it, and it takes no tokens.
     pub fn is_free(self) -> bool {
-        matches!(self, Self::CountTokens | Self::InputTokens | Self::StoredResponses)
+        matches!(self, Self::CountTokens | Self::InputTokens | Self::Conversations | Self::StoredResponses)
     }
 
     /// Where it lies below a provider's base URL.
@@ -126,6 +138,7 @@ impl Endpoint {
             Self::CountTokens => "/messages/count_tokens",
             Self::Responses | Self::StoredResponses => "/responses",
             Self::InputTokens => "/responses/input_tokens",
+            Self::Conversations => "/conversations",
         }
     }
 
@@ -243,9 +256,9 @@ pub struct Splice {
 /// The fields of a body that routing, limits and the meter must know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestMetadata {
-    /// The model's name, unescaped.
+    /// The model's name, unescaped; empty where a request may name none, and does not.
     pub model: Box<str>,
-    /// The place of the model's name in the body, its quotes included.
+    /// The place of the model's name in the body, its quotes included; empty where it is not in there.
     pub model_span: Range<usize>,
     /// Whether the client wants a stream.
     pub stream: bool,
@@ -271,6 +284,27 @@ pub struct RequestMetadata {
     pub refers_to: Vec<NamedState>,
     /// Whether later requests may refer by its ids to what its answer holds.
     pub is_stored: bool,
+}
+
+impl RequestMetadata {
+    /// Of a body that names no model, and asks for no more than a model can do.
+    pub fn without_model() -> Self {
+        Self {
+            model: "".into(),
+            model_span: 0..0,
+            stream: false,
+            ask_usage: None,
+            max_output: None,
+            choices: 1,
+            inputs: 1,
+            user: None,
+            features: FeatureSet::default(),
+            cost_facts: CostFacts::default(),
+            given: Vec::new(),
+            refers_to: Vec::new(),
+            is_stored: false,
+        }
+    }
 }
 
 /// What bounds the cost of an answer besides the ceiling on its output, and the places of that ceiling.
@@ -365,26 +399,34 @@ impl Call {
         Self { endpoint, body, metadata, stored: None }
     }
 
-    /// A request about a stored response: without a body, and without a model.
-    pub fn of_stored(request: StoredRequest) -> Self {
-        let kind = StateKind::StoredResponse;
-        let named = NamedState { id: StateId::stored(&request.id), kind, text: request.id.clone() };
-        let metadata = RequestMetadata {
-            model: "".into(),
-            model_span: 0..0,
-            stream: request.stream,
-            ask_usage: None,
-            max_output: None,
-            choices: 1,
-            inputs: 1,
-            user: None,
-            features: FeatureSet::default(),
-            cost_facts: CostFacts::default(),
-            given: Vec::new(),
-            refers_to: vec![named],
-            is_stored: true,
+    /// A request about a stored response or a conversation. `body`, where it has one, says what `metadata` does, and names
+    /// no model.
+    pub fn of_stored(request: StoredRequest, body: Bytes, mut metadata: RequestMetadata) -> Self {
+        let endpoint = Endpoint::about(request.action);
+        let kind = match request.action.is_of_conversation() {
+            true => StateKind::StoredConversation,
+            false => StateKind::StoredResponse,
         };
-        Self { endpoint: Endpoint::StoredResponses, body: Bytes::new(), metadata, stored: Some(Box::new(request)) }
+        let named = |kind, id: &str| NamedState { id: StateId::stored(id), kind, text: id.into() };
+        let item = request.item.as_deref().map(|item| named(StateKind::StoredItem, item));
+        metadata.refers_to.splice(..0, std::iter::once(named(kind, &request.id)).chain(item));
+        metadata.stream = request.stream;
+        metadata.is_stored = true;
+        Self { endpoint, body, metadata, stored: Some(Box::new(request)) }
+    }
+
+    /// The same, meant for `model`, which its body does not name.
+    #[must_use]
+    pub fn meant_for(mut self, model: &str) -> Self {
+        self.metadata.model = model.into();
+        self
+    }
+
+    /// Whether another model than the one it is for may serve it.
+    pub fn may_change_model(&self) -> bool {
+        // What is to be used with a model must be where that is.
+        let is_chosen = self.endpoint == Endpoint::Conversations && !self.metadata.model.is_empty();
+        self.endpoint.may_change_model() && !is_chosen
     }
 
     /// What its answer is read as: one that is made in the background is a stored response, as far as it is by then.
@@ -395,7 +437,7 @@ impl Call {
         }
     }
 
-    /// What it asks of a stored response; `None` for a call to a model.
+    /// What it asks of a stored response or a conversation; `None` for what is sent where a plan says.
     pub fn stored(&self) -> Option<&StoredRequest> {
         self.stored.as_deref()
     }

@@ -6,6 +6,7 @@
 //! Start reading at [`Policy`], then [`KeyRecord`].
 
 use crate::domain::budget::{Budget, BudgetSpec, CreditUse, Scope};
+use crate::domain::call::Endpoint;
 use crate::domain::glob::Glob;
 use crate::domain::id::{DeploymentId, ModelId, RegionId, TierId};
 use crate::domain::limit::Limits;
@@ -149,6 +150,25 @@ impl Policy {
                 table.aliases[alias].split.iter().any(|(part, share)| *share > 0 && self.allows(table, *part))
             }
         }
+    }
+
+    /// What a request to `endpoint` means that names no model: the first tier, or else the first model, that has a deployment
+    /// with this endpoint within residency; a dedicated one only where nothing else has it.
+    pub fn first_serving(&self, table: &RoutingTable, endpoint: Endpoint) -> Option<ResolvedName> {
+        let serves = |model: ModelId, deployments: &[DeploymentId]| {
+            let serves = |id: &DeploymentId| {
+                let deployment = table.deployment(*id);
+                deployment.endpoints.contains(endpoint) && self.allows_region(deployment.region)
+            };
+            table.model(model).endpoints.contains(endpoint) && deployments.iter().any(serves)
+        };
+        let is_shared = |model: ModelId| serves(model, &table.model(model).shared);
+        let models = || (0..table.models.len() as u32).map(ModelId).filter(|model| self.allows_model(table, *model));
+        let mut tiers = (0..table.tiers.len() as u32).map(TierId).filter(|tier| self.allows_tier(*tier));
+        let tier = tiers.find(|tier| table.tier(*tier).models.iter().any(|(model, _)| is_shared(*model)));
+        let plain = tier.map(Target::Tier).or_else(|| models().find(|model| is_shared(*model)).map(Target::Model));
+        let dedicated = || models().find(|model| self.reserved && serves(*model, &table.model(*model).dedicated));
+        plain.map(ResolvedName::Plain).or_else(|| dedicated().map(ResolvedName::Reserved))
     }
 
     /// Every name this policy may use: models, aliases, tiers in file order, then `Pro/` names.

@@ -1,5 +1,5 @@
-//! What providers keep, or seal, for later requests: responses, items, encrypted reasoning. Only the account that made it
-//! knows it, and only the key that it was made for may use it.
+//! What providers keep, or seal, for later requests: responses, conversations, items, encrypted reasoning. Only the account
+//! that made it knows it, and only the key that it was made for may use it.
 //!
 //! It holds no text of a client: an id is known by its hash alone. Where what is kept where is for `relay` and `store`.
 //!
@@ -85,6 +85,10 @@ pub enum StateKind {
     Encrypted,
     /// The response that a path names.
     StoredResponse,
+    /// The conversation that a path names.
+    StoredConversation,
+    /// The item of it that a path names.
+    StoredItem,
 }
 
 impl StateKind {
@@ -95,7 +99,19 @@ impl StateKind {
             Self::Conversation => "conversation",
             Self::Item | Self::Encrypted => "input",
             Self::StoredResponse => "response_id",
+            Self::StoredConversation => "conversation_id",
+            Self::StoredItem => "item_id",
         }
+    }
+
+    /// Whether a path names it.
+    pub fn is_in_path(self) -> bool {
+        matches!(self, Self::StoredResponse | Self::StoredConversation | Self::StoredItem)
+    }
+
+    /// Whether it is a conversation, which providers keep until it is deleted.
+    pub fn is_conversation(self) -> bool {
+        matches!(self, Self::Conversation | Self::StoredConversation)
     }
 }
 

@@ -124,9 +124,7 @@ impl ApiError {
                 Self::invalid("model_not_allowed", message).status(StatusCode::FORBIDDEN).at("model")
             }
             Refusal::ResidencyUnavailable { model } => {
-                let message =
-                    format!("No region this key may use serves the model '{}'. Use another model.", echo(model));
-                Self::invalid("residency_unavailable", message).status(StatusCode::FORBIDDEN).at("model")
+                Self::invalid("residency_unavailable", outside_residency(model)).status(StatusCode::FORBIDDEN).at("model")
             }
             Refusal::NotServed { model, what, instead } => {
                 Self::invalid("invalid_value", not_served(model, what, instead)).at("model")
@@ -165,9 +163,18 @@ impl ApiError {
     }
 
     fn account_gone(state: &NamedState) -> Self {
+        let (code, what) = match state.kind {
+            StateKind::Conversation | StateKind::StoredConversation => {
+                ("conversation_account_gone", "the conversation")
+            }
+            StateKind::StoredItem => ("conversation_account_gone", "the item"),
+            StateKind::StoredResponse | StateKind::Response | StateKind::Item | StateKind::Encrypted => {
+                ("response_account_gone", "the response")
+            }
+        };
         let id = echo(&state.text);
-        let message = format!("The provider that keeps the response '{id}' is not configured here any more.");
-        Self::invalid("response_account_gone", message).status(StatusCode::GONE).at(state.kind.param())
+        let message = format!("The provider that keeps {what} '{id}' is not configured here any more.");
+        Self::invalid(code, message).status(StatusCode::GONE).at(state.kind.param())
     }
 
     fn state_not_found(state: &NamedState) -> Self {
@@ -175,8 +182,10 @@ impl ApiError {
         let (code, message) = match state.kind {
             StateKind::Response => ("previous_response_not_found", named("Previous response")),
             StateKind::StoredResponse => ("response_not_found", named("Response")),
-            StateKind::Conversation => ("conversation_not_found", named("Conversation")),
-            StateKind::Item => ("item_not_found", named("Item")),
+            StateKind::Conversation | StateKind::StoredConversation => {
+                ("conversation_not_found", named("Conversation"))
+            }
+            StateKind::Item | StateKind::StoredItem => ("item_not_found", named("Item")),
             StateKind::Encrypted => (
                 "invalid_encrypted_content",
                 "The encrypted content of an item was not made here for this key, or by another account than the rest of \
@@ -592,11 +601,25 @@ fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
 }
 
 fn not_served(model: &str, what: &str, instead: &[Arc<str>]) -> String {
+    if model.is_empty() {
+        return format!("No model serves {what}, of those that this key may use, in a region that it may use.");
+    }
     format!("The model '{}' does not serve {what}. {}.", echo(model), instead_of(instead))
 }
 
+fn outside_residency(model: &str) -> String {
+    if model.is_empty() {
+        return "Its provider is in no region that this key may use. Use another key.".to_owned();
+    }
+    format!("No region this key may use serves the model '{}'. Use another model.", echo(model))
+}
+
 fn no_endpoint(model: &str, what: &str, instead: &[Arc<str>]) -> String {
-    format!("The host of the model '{}' does not serve {what}. {}.", echo(model), instead_of(instead))
+    let host = match model {
+        "" => "The host that was asked".to_owned(),
+        model => format!("The host of the model '{}'", echo(model)),
+    };
+    format!("{host} does not serve {what}. {}.", instead_of(instead))
 }
 
 /// Which models to use instead.
@@ -709,23 +732,40 @@ pub(super) mod tests {
         let account = Arc::new(Account { scope: Scope::Key, name: "app".into(), window: CREDIT.into() });
         let over = OverBudget { account, limit, left, wanted, ends_unix_ms: None };
         refused("over_credit", Refusal::OverBudget(Box::new(over))).await;
+        refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
+        refused("budget_paused", Refusal::BudgetPaused { retry_after: Duration::from_secs(3600) }).await;
+        refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
+        refused("no_deployment", Refusal::NoDeployment { retry_after: Duration::from_secs(4) }).await;
+    }
+
+    #[tokio::test]
+    async fn rows_of_what_providers_keep() {
         for (kind, name) in [
             (StateKind::Response, "response"),
             (StateKind::Conversation, "conversation"),
             (StateKind::Item, "item"),
             (StateKind::Encrypted, "encrypted_item"),
             (StateKind::StoredResponse, "stored_response"),
+            (StateKind::StoredConversation, "stored_conversation"),
+            (StateKind::StoredItem, "stored_item"),
         ] {
             let state = NamedState { id: StateId::stored("x_1"), kind, text: "x_1".into() };
             refused(&format!("unknown_{name}"), Refusal::StateNotFound { state: Box::new(state) }).await;
         }
-        let kind = StateKind::StoredResponse;
-        let state = NamedState { id: StateId::stored("x_1"), kind, text: "x_1".into() };
-        refused("account_gone", Refusal::AccountGone { state: Box::new(state) }).await;
-        refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
-        refused("budget_paused", Refusal::BudgetPaused { retry_after: Duration::from_secs(3600) }).await;
-        refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
-        refused("no_deployment", Refusal::NoDeployment { retry_after: Duration::from_secs(4) }).await;
+        for (kind, name) in [
+            (StateKind::StoredResponse, "account_gone"),
+            (StateKind::Conversation, "account_of_conversation_gone"),
+            (StateKind::StoredConversation, "account_of_stored_conversation_gone"),
+            (StateKind::StoredItem, "account_of_item_gone"),
+        ] {
+            let state = NamedState { id: StateId::stored("x_1"), kind, text: "x_1".into() };
+            refused(name, Refusal::AccountGone { state: Box::new(state) }).await;
+        }
+        let what = "conversations, a part of OpenAI's Responses";
+        refused("unnamed_not_served", Refusal::NotServed { model: "".into(), what, instead: Vec::new() }).await;
+        let instead = vec!["gpt-5".into()];
+        refused("unnamed_no_endpoint", Refusal::NoEndpoint { model: "".into(), what, instead }).await;
+        refused("unnamed_residency", Refusal::ResidencyUnavailable { model: "".into() }).await;
     }
 
     fn slug(failure: Failure) -> String {

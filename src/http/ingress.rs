@@ -8,16 +8,17 @@
 
 use super::request_handler::RequestArrival;
 use super::upload::Upload;
-use super::{AppState, Route, stored_responses};
+use super::{AppState, Route, paths, stored_responses};
 use crate::domain::body_member::ListedMembers;
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
 use crate::domain::stored_response::StoredRequest;
-use crate::protocol::{self, Dialect, read_request};
+use crate::protocol::{self, Dialect, meant_for, read_request, read_stored};
 use crate::relay::{CallReader, RawRequest, RequestOptions, RequestTarget};
 use axum::extract::Request;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::{HeaderMap, HeaderName};
 use std::time::Duration;
@@ -45,16 +46,24 @@ const CLIENT_METADATA: &str = "x-stainless-";
 pub struct UploadReader {
     endpoint: Endpoint,
     upload: Upload,
-    /// What is asked of a stored response, which needs no body.
+    /// What is asked of a stored response or a conversation.
     stored: Option<StoredRequest>,
+    /// The model that the query names, where the body names none.
+    model: Option<String>,
 }
 
 impl CallReader for UploadReader {
     async fn read(self, allowance: InFlightAllowance, listed: &ListedMembers) -> Result<Call, BodyProblem> {
-        if let Some(stored) = self.stored {
-            return Ok(Call::of_stored(stored));
+        let has_body = self.stored.as_ref().is_none_or(|stored| stored.action.has_body());
+        let body = if has_body { self.upload.gather(allowance).await? } else { Bytes::new() };
+        let call = match self.stored {
+            Some(stored) => read_stored(stored, body, listed)?,
+            None => read_request(self.endpoint, body, listed)?,
+        };
+        match self.model {
+            Some(model) => meant_for(call, &model),
+            None => Ok(call),
         }
-        read_request(self.endpoint, self.upload.gather(allowance).await?, listed)
     }
 }
 
@@ -65,11 +74,12 @@ pub fn read(app: &AppState, route: Route, arrival: &RequestArrival, request: Req
     let upload = Upload::new(body, &parts.headers, active.snapshot.server.max_body_bytes, app.clock);
     let target = match route {
         Route::Endpoint(endpoint) => {
-            RequestTarget::Call { endpoint, body: UploadReader { endpoint, upload, stored: None } }
+            let model = (endpoint == Endpoint::Conversations).then(|| paths::parameter(&parts.uri, "model")).flatten();
+            RequestTarget::Call { endpoint, body: UploadReader { endpoint, upload, stored: None, model } }
         }
         Route::Stored(action) => {
-            let (endpoint, stored) = (Endpoint::StoredResponses, Some(stored_responses::read(action, &parts.uri)));
-            RequestTarget::Call { endpoint, body: UploadReader { endpoint, upload, stored } }
+            let (endpoint, stored) = (Endpoint::about(action), Some(stored_responses::read(action, &parts.uri)));
+            RequestTarget::Call { endpoint, body: UploadReader { endpoint, upload, stored, model: None } }
         }
         Route::UnknownUrl => RequestTarget::UnknownUrl { path: parts.uri.path().into() },
         Route::WrongMethod { allow } => RequestTarget::WrongMethod { allow },

@@ -91,7 +91,7 @@ impl AppState {
 pub enum Route {
     /// A call to a model.
     Endpoint(Endpoint),
-    /// A stored response.
+    /// A stored response or a conversation.
     Stored(StoredRequestKind),
     /// A path that does not exist.
     UnknownUrl,
@@ -107,7 +107,7 @@ impl Route {
     pub fn dialect(self, headers: &HeaderMap) -> Dialect {
         match self {
             Self::Endpoint(endpoint) => endpoint.dialect(),
-            Self::Stored(_) => Endpoint::StoredResponses.dialect(),
+            Self::Stored(action) => Endpoint::about(action).dialect(),
             Self::UnknownUrl | Self::WrongMethod { .. } => dialect_of_client(|name| headers.contains_key(name)),
         }
     }
@@ -131,6 +131,7 @@ fn client_routes() -> Router<Arc<AppState>> {
         .route("/v1/embeddings", endpoint(Endpoint::Embeddings))
         .route("/v1/responses", endpoint(Endpoint::Responses))
         .route("/v1/responses/input_tokens", endpoint(Endpoint::InputTokens))
+        .route("/v1/conversations", endpoint(Endpoint::Conversations))
         .route("/v1/messages", endpoint(Endpoint::Messages))
         .route("/v1/messages/count_tokens", endpoint(Endpoint::CountTokens))
         .merge(stored_responses::routes())

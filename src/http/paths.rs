@@ -17,6 +17,8 @@ const VERSION: &str = "v1";
 const MODELS: &str = "models";
 /// What a stored response's path begins with; its id follows.
 pub(super) const RESPONSES: &str = "responses";
+/// The same of a conversation's.
+pub(super) const CONVERSATIONS: &str = "conversations";
 /// What stands before `/v1` in the base URLs of other hosts: whoever moves a client from there may replace the host alone.
 const OTHER_HOSTS: [&str; 3] = ["api", "inference", "openai"];
 
@@ -52,7 +54,7 @@ pub(super) fn canonical(path: &str) -> Option<String> {
                 let path = endpoint.path();
                 format!("/{VERSION}{path}")
             })
-            .or_else(|| stored_response(rest)),
+            .or_else(|| stored(rest)),
     }
 }
 
@@ -68,14 +70,16 @@ pub(super) fn model_name(path: &str) -> Option<String> {
     (!name.is_empty()).then(|| percent_decode_str(&name).decode_utf8_lossy().into_owned())
 }
 
-/// The canonical path of what `segments`, those behind the version, name; `None` where it is nothing of a stored response.
-fn stored_response(segments: &[&str]) -> Option<String> {
-    let [RESPONSES, id, end @ ..] = segments else { return None };
+/// The canonical path of what `segments`, those behind the version, name; `None` where it is nothing of a stored response or
+/// a conversation.
+fn stored(segments: &[&str]) -> Option<String> {
+    let [collection @ (RESPONSES | CONVERSATIONS), _, end @ ..] = segments else { return None };
     let is_known = |action: &StoredRequestKind| {
-        action.path_end().split('/').filter(|part| !part.is_empty()).eq(end.iter().copied())
+        let end = if action.names_item() { end.split_last()?.1 } else { end };
+        let is_of_it = action.is_of_conversation() == (*collection == CONVERSATIONS);
+        (is_of_it && self::segments(action.path_end()).eq(end.iter().copied())).then_some(())
     };
-    let action = StoredRequestKind::ALL.iter().find(|action| is_known(action))?;
-    Some(format!("/{VERSION}/{RESPONSES}/{id}{}", action.path_end()))
+    StoredRequestKind::ALL.iter().find_map(is_known).map(|()| format!("/{VERSION}/{}", segments.join("/")))
 }
 
 /// The first parameter `name` of the query.
@@ -125,6 +129,10 @@ mod tests {
         check("/openai/v1/responses/resp%2F1/cancel", "/v1/responses/resp%2F1/cancel");
         check("/v1/v1/responses/resp_1/input_items", "/v1/responses/resp_1/input_items");
         check("/responses/input_tokens", "/v1/responses/input_tokens");
+        check("//conversations/", "/v1/conversations");
+        check("/openai/v1/conversations//conv_1/", "/v1/conversations/conv_1");
+        check("/conversations/conv_1/items//", "/v1/conversations/conv_1/items");
+        check("/v1/v1/conversations/conv_1/items/msg%2F1", "/v1/conversations/conv_1/items/msg%2F1");
         // A model may be called by any words: after `models` nothing is taken for an endpoint.
         check("/v1/models/v1/completions", "/v1/models/v1/completions");
     }
@@ -166,6 +174,9 @@ mod tests {
             "/v1/embeddings/completions",
             "/v1/responses/resp_1/nothing",
             "/v1/responses/resp_1/cancel/cancel",
+            "/v1/responses/resp_1/items",
+            "/v1/conversations/conv_1/cancel",
+            "/v1/conversations/conv_1/items/msg_1/items",
             "/v2/chat/completions",
             "/V1/chat/completions",
             "/v1/Chat/completions",

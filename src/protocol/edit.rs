@@ -15,7 +15,9 @@ use bytes::Bytes;
 pub fn provider_body(call: &Call, model: &Bytes, ask_usage: bool, ceiling: Option<(CeilingName, u64)>) -> EditedBody {
     let metadata = call.metadata();
     let wish = metadata.ask_usage.as_ref().filter(|_| ask_usage);
-    let rename = (call.body()[metadata.model_span.clone()] != **model)
+    // The body of a conversation names none.
+    let names_one = !metadata.model_span.is_empty();
+    let rename = (names_one && call.body()[metadata.model_span.clone()] != **model)
         .then(|| Splice { at: metadata.model_span.clone(), with: model.clone() });
     let [written, cut] = ceiling.map_or([None, None], |(name, most)| write_ceiling(call, name, most));
     // What is inserted comes before what is cut there: the order stays where two begin alike.

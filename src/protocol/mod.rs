@@ -22,6 +22,7 @@ pub mod sse;
 
 pub use body_kind::{BYTE_ORDER_MARK, BodyKind};
 pub use provider_error::read_error;
+pub use responses::request::{meant_for, read_stored};
 
 pub use crate::domain::call::Dialect;
 
@@ -45,6 +46,9 @@ pub fn read_request(endpoint: Endpoint, body: Bytes, listed: &ListedMembers) -> 
     match endpoint.dialect() {
         Dialect::Chat => chat::request::read_request(endpoint, body, listed),
         Dialect::Messages => messages::request::read_request(endpoint, body, listed),
+        Dialect::Responses if endpoint == Endpoint::Conversations => {
+            responses::request::read_conversation(body, listed)
+        }
         Dialect::Responses => responses::request::read_request(endpoint, body, listed),
     }
 }
@@ -81,7 +85,7 @@ pub enum Grammar {
     TokenCount,
     /// OpenAI's Responses.
     Responses,
-    /// What is said of a stored response: it as far as it is, what it was asked, that it is deleted.
+    /// What is said of a stored response or a conversation: it as far as it is, the items that belong to it, that it is deleted.
     StoredResponse,
 }
 
@@ -93,7 +97,7 @@ impl Grammar {
             Endpoint::Messages => Self::Messages,
             Endpoint::CountTokens | Endpoint::InputTokens => Self::TokenCount,
             Endpoint::Responses => Self::Responses,
-            Endpoint::StoredResponses => Self::StoredResponse,
+            Endpoint::Conversations | Endpoint::StoredResponses => Self::StoredResponse,
         }
     }
 

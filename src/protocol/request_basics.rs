@@ -6,7 +6,7 @@
 //! Start reading in [`basics`].
 
 use super::json::member::{BodyField, is_space};
-use crate::domain::call::{BodyProblem, CostFacts, FeatureSet, GivenCeiling, RequestMetadata};
+use crate::domain::call::{BodyProblem, CostFacts, GivenCeiling, RequestMetadata};
 use crate::domain::estimate::MediaSize;
 
 /// The longest model name taken as one: finding the nearest names to an unknown one costs time by
@@ -38,24 +38,21 @@ pub(super) fn basics(model: &BodyField<'_>, user: Option<&BodyField<'_>>) -> Res
     let (Some(value), Some(name)) = (model.given(), model.string()?) else {
         return Err(model.bad("is required"));
     };
-    if name.is_empty() || name.len() > MAX_MODEL_BYTES {
-        return Err(model.bad(&format!("must be 1 to {MAX_MODEL_BYTES} bytes long")));
+    if let Some(what) = model_name_problem(&name) {
+        return Err(model.bad(&what));
     }
     Ok(RequestMetadata {
         model: name.into(),
         model_span: value.span(),
-        stream: false,
-        ask_usage: None,
-        max_output: None,
-        choices: 1,
-        inputs: 1,
         user: user.map_or(Ok(None), BodyField::string)?.filter(|user| !user.is_empty()).map(Box::from),
-        features: FeatureSet::default(),
-        cost_facts: CostFacts::default(),
-        given: Vec::new(),
-        refers_to: Vec::new(),
-        is_stored: false,
+        ..RequestMetadata::without_model()
     })
+}
+
+/// What is wrong with `name` as that of a model, whichever models there are.
+pub(super) fn model_name_problem(name: &str) -> Option<String> {
+    let is_possible = (1..=MAX_MODEL_BYTES).contains(&name.len());
+    (!is_possible).then(|| format!("must be 1 to {MAX_MODEL_BYTES} bytes long"))
 }
 
 /// A ceiling of the output; zero is none.

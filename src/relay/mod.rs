@@ -210,8 +210,8 @@ impl Relay {
         let deadline = raw.received + options.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
         let answer_by = options.client_timeout.map_or(deadline, |timeout| deadline.min(raw.received + timeout));
         let fields = ForwardedFields { headers: Some(&raw.listed_headers), query: raw.query.as_deref() };
-        if call.stored().is_some() {
-            let sent = (&call, &raw.headers, fields);
+        if let Some(stored) = call.stored() {
+            let sent = (&call, stored, &raw.headers, fields);
             return Box::pin(stored_response::serve(self, active, &resolved, sent, deadline, guard)).await;
         }
         let authorized = authorize(table, &key, &call)?.paid(guard.state.spend.is_paid());
@@ -220,7 +220,7 @@ impl Relay {
         let mut plan = RoutePlan::build(table, &authorized, &call, terms, context.rng.draw())?;
         let pinned = match call.metadata().refers_to.is_empty() {
             true => None,
-            false => Box::pin(pinned::pin(context, active, &key.name, &call, &mut plan)).await?,
+            false => Box::pin(pinned::pin(context, active, &authorized, &call, &mut plan)).await?,
         };
         guard.state.meant(table, plan.candidate_models().first());
         let paid = guard.state.spend.is_paid();

@@ -68,7 +68,7 @@ impl Relay {
             }
         };
         let call = guard.wait(received).await?;
-        guard.state.asked_model = Some(call.metadata().model.clone());
+        guard.state.asked_model = Some(call.metadata().model.clone()).filter(|model| !model.is_empty());
         guard.state.stream = call.metadata().stream;
         guard.state.estimated_input = call.estimated_input_tokens(None);
         Ok(call)

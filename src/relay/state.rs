@@ -66,7 +66,7 @@ pub(super) struct RequestState {
     pub(super) key_id: KeyId,
     /// What the key may hold in memory; of a request with a key.
     pub(super) allowance: Option<InFlightAllowance>,
-    /// The model as the client wrote it.
+    /// The model as the client wrote it, where it named one.
     pub(super) asked_model: Option<Box<str>>,
     pub(super) stream: bool,
     /// Input tokens as estimated, for when the provider counts none.

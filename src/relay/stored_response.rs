@@ -1,9 +1,9 @@
-//! Requests about a response that its provider keeps: they go to the account that made it, for the key that it was made for,
-//! and to no other.
+//! Requests about a response or a conversation that its provider keeps: they go to the account that made it, for the key that
+//! it was made for, and to no other.
 //!
-//! Nothing is planned: one deployment of that account is asked, once more where its connection was stale. What is asked
-//! names a state to be in (read, cancelled, deleted), so that asking twice changes nothing. Whether it answers says nothing
-//! of how its model answers, so that no breaker is closed or opened by it, unless nobody could be reached at all.
+//! Nothing is planned: one deployment of that account is asked, once more where its connection was stale and asking twice is
+//! as good as once. Whether it answers says nothing of how its model answers, so that no breaker is closed or opened by it,
+//! unless nobody could be reached at all.
 //!
 //! Start reading in [`serve`].
 
@@ -12,7 +12,7 @@ use super::attempts::log_failure;
 use super::dispatch::CommittedAnswer;
 use super::guard::RequestGuard;
 use super::health::{FailureReport, Permit};
-use super::pinned::LOOK_UP_AGAIN;
+use super::pinned;
 use super::receive::take_from_limits;
 use super::state::{AnswerAccount, deployment_of};
 use super::{Relay, RelayContext, ServeError};
@@ -25,7 +25,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::routing::AnswerMode;
 use crate::domain::routing::health::{HealthSource, PermitKind};
 use crate::domain::routing::plan::Evidence;
-use crate::domain::stored_response::StoredRequestKind;
+use crate::domain::stored_response::{StoredRequest, is_possible_id};
 use crate::upstream::{AttemptError, ForwardedFields, Timeouts, UpstreamAnswer, UpstreamRequest};
 use http::HeaderMap;
 use std::time::{Duration, Instant};
@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 /// When to ask again that failed, where no breaker says.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Serves `call` of `key`, which asks for a stored response, until `deadline`. `sent`: what of the client's headers and query
-/// its provider gets.
+/// Serves `call` of `key`, which makes the request `stored` with what of the client's headers and query its provider gets,
+/// until `deadline`.
 ///
 /// # Errors
 /// It is not the key's, its account is gone or down, or the provider refuses.
@@ -42,21 +42,20 @@ pub(super) async fn serve(
     relay: &Relay,
     active: &ActiveConfig,
     key: &ResolvedKey,
-    (call, headers, fields): (&Call, &HeaderMap, ForwardedFields<'_>),
+    (call, stored, headers, fields): (&Call, &StoredRequest, &HeaderMap, ForwardedFields<'_>),
     deadline: Instant,
     guard: &mut RequestGuard,
 ) -> Result<CommittedAnswer, ServeError> {
     let context = &*relay.context;
-    // It names none.
-    guard.state.asked_model = None;
-    let state = &call.metadata().refers_to[0];
-    let pinned = account_of(context, active, key, call, state).await?;
+    let owner = &key.record.name;
+    let pinned = account_of(context, active, owner, call).await?;
     take_from_limits(context, guard, &key.record.limits, 0).await?;
     guard.state.allowance = Some(relay.allowance(active, key));
-    let read = StoredRead { context, active, key, call, headers, fields, deadline, pinned };
-    guard.state.background = context.background_bill(state.id.of_owner(&key.record.name));
+    let is_paid = guard.state.spend.is_paid();
+    let read = StoredRead { context, active, key, call, headers, fields, deadline, pinned, is_paid };
+    guard.state.background = context.background_bill(call.metadata().refers_to[0].id.of_owner(owner));
     guard.state.config = guard.state.background.map(|_| relay.active_config());
-    let mut again = true;
+    let mut again = stored.action.may_be_repeated();
     let answered = loop {
         let (deployment, permit) = read.permit()?;
         match read.ask(deployment, permit, guard).await? {
@@ -66,33 +65,36 @@ pub(super) async fn serve(
             Err(error) => return Err(read.failed(deployment, error)),
         }
     };
-    if call.stored().is_some_and(|stored| stored.action == StoredRequestKind::Delete) {
-        context.state_accounts.forget(state.id.of_owner(&key.record.name));
-        context.end_background_bill(state.id.of_owner(&key.record.name));
+    // What is deleted is what the path ends with.
+    if let (Some(deleted), "DELETE") = (in_path(call).last(), stored.action.method()) {
+        let id = deleted.id.of_owner(owner);
+        context.state_accounts.forget(id);
+        context.end_background_bill(id);
     }
     Ok(answered)
 }
 
-/// The account that made what `state` names, for `key`.
+/// What the path of `call` names.
+fn in_path(call: &Call) -> impl Iterator<Item = &NamedState> {
+    call.metadata().refers_to.iter().take_while(|state| state.kind.is_in_path())
+}
+
+/// The account that made all that `call` refers to, for `owner`.
 async fn account_of(
     context: &RelayContext,
     active: &ActiveConfig,
-    key: &ResolvedKey,
+    owner: &str,
     call: &Call,
-    state: &NamedState,
 ) -> Result<PinnedAccount, Refusal> {
-    let named = || Box::new(state.clone());
-    if !call.stored().is_some_and(|stored| stored.has_possible_id()) {
-        return Err(Refusal::StateNotFound { state: named() });
+    if let Some(odd) = in_path(call).find(|state| !is_possible_id(&state.text)) {
+        return Err(pinned::not_found(odd));
     }
-    let now_unix_s = context.clock.unix_ms() / 1000;
-    let found = context.state_accounts.find(state.id.of_owner(&key.record.name), now_unix_s).await;
-    let found = found.map_err(|_| Refusal::NoDeployment { retry_after: LOOK_UP_AGAIN })?;
-    let account = found.ok_or_else(|| Refusal::StateNotFound { state: named() })?;
-    active.pinned(&account).ok_or_else(|| Refusal::AccountGone { state: named() })
+    let found = pinned::account_of(context, active, owner, call).await?;
+    // What a path names is never encrypted, and so is known.
+    found.pinned.ok_or_else(|| pinned::not_found(&call.metadata().refers_to[0]))
 }
 
-/// One request to the account that keeps the response.
+/// One request to the account that keeps it.
 struct StoredRead<'a> {
     context: &'a RelayContext,
     active: &'a ActiveConfig,
@@ -102,16 +104,37 @@ struct StoredRead<'a> {
     fields: ForwardedFields<'a>,
     deadline: Instant,
     pinned: PinnedAccount,
+    /// Whether a budget or credit pays for what its key asks for.
+    is_paid: bool,
 }
 
 impl StoredRead<'_> {
     /// Its deployments, those of models that serve Responses first.
-    fn deployments(&self) -> Vec<DeploymentId> {
+    ///
+    /// # Errors
+    /// There is none any more; or none is within the policy's residency, or may be sent a member of the body.
+    fn deployments(&self) -> Result<Vec<DeploymentId>, Refusal> {
         let table = &self.active.snapshot.table;
         let of_account = |id: &DeploymentId| table.deployment(*id).provider == self.pinned.provider;
         let mut all: Vec<DeploymentId> = table.deployment_ids().filter(of_account).collect();
-        all.sort_by_key(|id| !table.model(table.deployment(*id).model).endpoints.contains(Endpoint::Responses));
-        all
+        if all.is_empty() {
+            return Err(Refusal::AccountGone { state: Box::new(self.call.metadata().refers_to[0].clone()) });
+        }
+        all.retain(|id| self.key.record.policy.allows_region(table.deployment(*id).region));
+        if all.is_empty() {
+            return Err(Refusal::ResidencyUnavailable { model: "".into() });
+        }
+        let objection = |id: &DeploymentId| table.objection(*id, self.call, self.is_paid);
+        let against = all.iter().find_map(objection);
+        all.retain(|id| objection(id).is_none());
+        match against {
+            Some((member, why)) if all.is_empty() => Err(Refusal::MemberNotAllowed { member: member.clone(), why }),
+            _ => {
+                let serves = |id: &DeploymentId| table.model(table.deployment(*id).model).endpoints;
+                all.sort_by_key(|id| !serves(id).contains(Endpoint::Responses));
+                Ok(all)
+            }
+        }
     }
 
     fn mode(&self) -> AnswerMode {
@@ -125,15 +148,11 @@ impl StoredRead<'_> {
     fn permit(&self) -> Result<(DeploymentId, Permit), ServeError> {
         let now = self.context.clock.now();
         let view = self.active.deployments.view_for(self.key.team, None);
-        let view = view.with_credential(Some(self.pinned.credential)).for_endpoint(Endpoint::StoredResponses);
-        let deployments = self.deployments();
+        let view = view.with_credential(Some(self.pinned.credential)).for_endpoint(self.call.endpoint());
+        let deployments = self.deployments()?;
         let permits = deployments.iter().map(|id| (*id, view.take(*id, self.mode(), PermitKind::DespiteSilence, now)));
         if let Some(found) = permits.into_iter().find_map(|(id, permit)| Some((id, permit?))) {
             return Ok(found);
-        }
-        if deployments.is_empty() {
-            let state = Box::new(self.call.metadata().refers_to[0].clone());
-            return Err(Refusal::AccountGone { state }.into());
         }
         let until = deployments.iter().filter_map(|id| view.why_passed_over(*id, now)?.1).min();
         let retry_after = until.map_or(ASK_AGAIN, |until| until.saturating_duration_since(now));
@@ -251,7 +270,7 @@ impl StoredRead<'_> {
     }
 }
 
-/// Whether a provider's reply is about the response that was asked for: the client gets it as it came.
+/// Whether a provider's reply is about what was asked for: the client gets it as it came.
 fn speaks_of_the_request(failure: Failure) -> bool {
     matches!(
         failure,

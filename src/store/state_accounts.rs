@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// How long providers keep what they made, at least: OpenAI's own time.
 pub const KEPT_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// How old what is kept of something lasting may become before it is kept anew: less than once a day is written of it.
+const RENEWED_AFTER_SECONDS: i64 = 24 * 60 * 60;
 /// How many are in memory at least, of the latest; at most twice as many: some 10 MB.
 const IN_MEMORY: usize = 64 * 1024;
 
@@ -119,13 +121,37 @@ impl StateAccounts {
         id: OwnedStateId,
         now_unix_s: i64,
     ) -> Result<Option<Arc<ProviderAccount>>, StoreUnavailable> {
+        Ok(self.found(id, now_unix_s).await?.map(|(account, _)| account))
+    }
+
+    /// The same of what providers keep until it is deleted: it is known for as long as it is asked for again in time.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub async fn find_lasting(
+        &self,
+        id: OwnedStateId,
+        now_unix_s: i64,
+    ) -> Result<Option<Arc<ProviderAccount>>, StoreUnavailable> {
+        let Some((account, made)) = self.found(id, now_unix_s).await? else { return Ok(None) };
+        if now_unix_s.saturating_sub(made) >= RENEWED_AFTER_SECONDS {
+            self.keep(MadeState { ids: vec![id], account: account.clone(), made_unix_s: now_unix_s });
+        }
+        Ok(Some(account))
+    }
+
+    async fn found(
+        &self,
+        id: OwnedStateId,
+        now_unix_s: i64,
+    ) -> Result<Option<(Arc<ProviderAccount>, i64)>, StoreUnavailable> {
         let in_memory = self.latest.lock().get(&id).cloned();
         let found = match (in_memory, &self.durable) {
             (Some(found), _) => found,
             (None, Some(durable)) => durable.find(id).await?.map(|(account, made)| (Arc::new(account), made)),
             (None, None) => None,
         };
-        Ok(found.filter(|(_, made)| now_unix_s.saturating_sub(*made) < KEPT_SECONDS).map(|(account, _)| account))
+        Ok(found.filter(|(_, made)| now_unix_s.saturating_sub(*made) < KEPT_SECONDS))
     }
 }
 
@@ -157,6 +183,21 @@ mod tests {
         assert_eq!(found(&accounts, 4, 2_000).await, None);
         assert_eq!(found(&accounts, 2, 999 + KEPT_SECONDS).await.as_deref(), Some("a"));
         assert_eq!(found(&accounts, 2, 1_000 + KEPT_SECONDS).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_lasts_is_known_for_as_long_as_it_is_used() {
+        let accounts = StateAccounts::default();
+        accounts.keep(made([1, 2], "a", 0));
+        let month = KEPT_SECONDS - 1;
+        for used in 1..=3 {
+            let found = accounts.find_lasting(id(1), used * month).await.expect("memory is always there");
+            assert_eq!(found.as_deref().map(|account| &*account.provider), Some("a"), "{used}");
+        }
+        assert_eq!(found(&accounts, 2, 3 * month).await, None, "the other one was not used");
+        assert_eq!(accounts.find_lasting(id(1), 3 * month + KEPT_SECONDS).await, Ok(None));
+        accounts.forget(id(1));
+        assert_eq!(accounts.find_lasting(id(1), 3 * month).await, Ok(None));
     }
 
     #[tokio::test]

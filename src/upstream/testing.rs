@@ -5,7 +5,7 @@
 
 use super::providers::ReplySource;
 use super::*;
-use crate::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
+use crate::domain::call::{Call, Endpoint, RequestMetadata};
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::memory::InFlightAllowance;
@@ -32,16 +32,7 @@ pub(super) fn metadata(body: &str) -> RequestMetadata {
         model: body[start + 1..end - 1].into(),
         model_span: start..end,
         stream: body.contains(r#""stream":true"#),
-        ask_usage: None,
-        max_output: None,
-        choices: 1,
-        inputs: 1,
-        user: None,
-        features: FeatureSet::default(),
-        cost_facts: CostFacts::default(),
-        given: Vec::new(),
-        refers_to: Vec::new(),
-        is_stored: false,
+        ..RequestMetadata::without_model()
     }
 }
 

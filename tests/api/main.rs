@@ -17,6 +17,7 @@ mod canary;
 mod cancel;
 mod config;
 mod conventions;
+mod conversations;
 mod cors;
 mod credit;
 mod cuts;

@@ -3,6 +3,7 @@
 //!
 //! Start reading at [`a_pinned_request_never_moves`].
 
+use crate::conversations;
 use crate::support::gateway::{CREDENTIAL, provider_table};
 use crate::support::journal::Request;
 use crate::support::{Ending, Response, Script, ScriptedProvider, TestClients, TestDialect, TestGateway, TestRequest};
@@ -50,6 +51,10 @@ fn failure(case: u64) -> Option<Script> {
 /// An answer with an id that names its account: whoever reads it knows who made it.
 fn answer(request: &Request, number: u64) -> Script {
     let id = format!("resp_{}_{number}", account_of(request));
+    if request.path.starts_with(conversations::PATH) {
+        let whole = format!(r#"{{"id":"conv_{id}","object":"conversation","created_at":1,"metadata":{{}}}}"#);
+        return Script::status(200).header("content-type", "application/json").body(whole);
+    }
     let whole = format!(
         r#"{{"id":"{id}","object":"response","status":"completed","output":[{{"type":"reasoning","id":"rs_{id}","summary":[],"encrypted_content":"gAAAA-{id}"}},{{"type":"message","id":"msg_{id}","role":"assistant","content":[{{"type":"output_text","text":"Hello"}}]}}]}}"#
     );
@@ -97,12 +102,15 @@ fn maker_of(id: &str) -> &str {
     id.trim_start_matches("resp_").split('_').next().unwrap_or_default()
 }
 
-/// A request of this number that refers to one of `made` in one of several ways.
-fn case(number: usize, made: &[String]) -> TestRequest {
+/// A request of this number that refers to one of `made`, or of the conversations `begun`, in one of several ways.
+fn case(number: usize, made: &[String], begun: &[String]) -> TestRequest {
     let mut rng = fastrand::Rng::with_seed(SEED.wrapping_add(number as u64));
     let id = &made[rng.usize(..made.len())];
     let model = if rng.bool() { "one" } else { "two" };
-    let (previous, item) = match rng.u8(..4) {
+    let conversation = &begun[rng.usize(..begun.len())];
+    let (previous, item) = match rng.u8(..6) {
+        4 => (format!(",\"conversation\":\"conv_{conversation}\""), String::new()),
+        5 => (format!(",\"conversation\":{{\"id\":\"conv_{conversation}\"}}"), String::new()),
         0 => (format!(",\"previous_response_id\":\"{id}\""), String::new()),
         1 => (String::new(), format!(r#"{{"type":"item_reference","id":"msg_{id}"}},"#)),
         2 => (String::new(), format!(r#"{{"type":"reasoning","id":"rs_{id}","summary":[]}},"#)),
@@ -125,13 +133,17 @@ async fn a_pinned_request_never_moves() {
         TestRequest::new(TestDialect::Responses.path(), body)
     };
     let made: Arc<Vec<String>> = Arc::new(clients.send_all(MADE, first).await.iter().map(id_of).collect());
+    let beginning = |_| TestRequest::new(conversations::PATH, "{}");
+    let begun: Arc<Vec<String>> = Arc::new(clients.send_all(MADE, beginning).await.iter().map(id_of).collect());
     for account in ["a-first", "a-second", "b-first", "b-second"] {
-        assert!(made.iter().any(|id| maker_of(id) == account), "{account} made nothing: {made:?}");
+        for ids in [&made, &begun] {
+            assert!(ids.iter().any(|id| maker_of(id) == account), "{account} made nothing: {ids:?}");
+        }
     }
     providers.iter().for_each(ScriptedProvider::clear);
     println!("seed {SEED}");
-    let of_cases = made.clone();
-    let answers = clients.send_all(CASES, move |number| case(number, &of_cases)).await;
+    let of_cases = (made.clone(), begun.clone());
+    let answers = clients.send_all(CASES, move |number| case(number, &of_cases.0, &of_cases.1)).await;
     let mut served = 0;
     for (number, answer) in answers.iter().enumerate() {
         let is_served = answer.status == 200;
@@ -143,8 +155,11 @@ async fn a_pinned_request_never_moves() {
         for request in provider.at_rest().await.requests() {
             let body = request.json();
             let item = &body["input"][0];
-            let referred = [&body["previous_response_id"], &item["id"], &item["encrypted_content"]];
-            let referred = referred.into_iter().filter_map(Value::as_str).find_map(|text| text.split_once("resp_"));
+            let conversation = &body["conversation"];
+            let conversations = [conversation, &conversation["id"]];
+            let others = [&body["previous_response_id"], &item["id"], &item["encrypted_content"]];
+            let referred = others.into_iter().chain(conversations);
+            let referred = referred.filter_map(Value::as_str).find_map(|text| text.split_once("resp_"));
             let maker = referred.map(|(_, id)| maker_of(id).to_owned());
             assert_eq!(maker, Some(account_of(request)), "{}", String::from_utf8_lossy(&request.body));
             asked += 1;

@@ -4,6 +4,7 @@
 //! Start reading at [`each_request_reaches_the_account_that_made_the_response`].
 
 use crate::config::{Config, MODEL};
+use crate::conversations;
 use crate::support::gateway::{CREDENTIAL, KEY, OTHER_KEY, provider_table};
 use crate::support::journal::Request;
 use crate::support::{BodyEnd, Ending, Fault, Response, Script, ScriptedProvider, TestGateway, TestRequest};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tierway::domain::receipt::Outcome;
 
-const PATH: &str = "/v1/responses";
+pub const PATH: &str = "/v1/responses";
 const ENDPOINTS: &str = "endpoints = [\"responses\"]\nprice = { input = \"1\", output = \"4\" }";
 const OTHER_APP: &str = "[[keys]]\nname = \"other\"\npolicy = \"all\"\nsecret = \"env:OTHER_KEY\"";
 /// Every route, with the method that it takes.
@@ -26,7 +27,7 @@ pub fn response(id: &str, status: &str) -> String {
 }
 
 /// The events of a response, numbered from 0.
-fn events(id: &str) -> Vec<String> {
+pub fn events(id: &str) -> Vec<String> {
     let event = |name: &str, rest: String| format!("event: {name}\ndata: {{\"type\":\"{name}\",{rest}}}\n\n");
     vec![
         event("response.created", format!(r#""sequence_number":0,"response":{{"id":"{id}","status":"queued"}}"#)),
@@ -36,17 +37,24 @@ fn events(id: &str) -> Vec<String> {
     ]
 }
 
-fn json_of(text: impl Into<String>) -> Script {
+pub fn json_of(text: impl Into<String>) -> Script {
     Script::status(200).header("content-type", "application/json").body(text.into())
 }
 
-/// What a provider with a store answers, its ids beginning with `resp_PREFIX`.
-fn storing(prefix: &'static str) -> Script {
+/// What a provider with a store answers, its ids beginning with `resp_PREFIX` and `conv_PREFIX`.
+pub fn storing(prefix: &'static str) -> Script {
     let number = Arc::new(AtomicU64::new(0));
     Script::by(move |request: &Request| {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        if path.starts_with(conversations::PATH) {
+            return conversations::answer(request, path, prefix, &number);
+        }
         let id = path.split('/').nth(3).unwrap_or_default();
         match (request.method.as_str(), path.split('/').nth(4)) {
+            ("POST", None) if request.streams() => {
+                let id = format!("resp_{prefix}{}", number.fetch_add(1, Ordering::Relaxed));
+                events(&id).iter().fold(Script::sse(), |script, event| script.body(event.clone()))
+            }
             ("POST", None) => {
                 let id = format!("resp_{prefix}{}", number.fetch_add(1, Ordering::Relaxed));
                 json_of(response(&id, "completed"))
@@ -68,9 +76,13 @@ fn storing(prefix: &'static str) -> Script {
 }
 
 async fn send(gateway: &TestGateway, key: &str, method: &str, path: &str) -> Response {
+    send_body(gateway, key, method, path, "").await
+}
+
+pub async fn send_body(gateway: &TestGateway, key: &str, method: &str, path: &str, body: &str) -> Response {
     let mut client = gateway.connect().await;
     let head = format!("{method} {path} HTTP/1.1\r\nhost: tests\r\nauthorization: Bearer {key}\r\n");
-    client.send(format!("{head}idempotency-key: mine\r\ncontent-length: 0\r\n\r\n")).await;
+    client.send(format!("{head}idempotency-key: mine\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
     client.response().await
 }
 
@@ -79,7 +91,7 @@ async fn asked(gateway: &TestGateway, method: &str, path: &str) -> Response {
 }
 
 /// Makes a response for `key`; returns its id.
-async fn made(gateway: &TestGateway, key: &str) -> String {
+pub async fn made(gateway: &TestGateway, key: &str) -> String {
     let body = format!("{{\"model\":\"{MODEL}\",\"input\":\"Hi\"}}");
     let answer = TestRequest::new(PATH, body).with_key(key).send_to(gateway).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -87,7 +99,7 @@ async fn made(gateway: &TestGateway, key: &str) -> String {
 }
 
 /// Two providers of one model, each with its own ids.
-async fn two_providers(change: impl FnOnce(Config) -> Config) -> ([ScriptedProvider; 2], TestGateway) {
+pub async fn two_providers(change: impl FnOnce(Config) -> Config) -> ([ScriptedProvider; 2], TestGateway) {
     let [first, second] = [ScriptedProvider::start("eu").await, ScriptedProvider::start("us").await];
     first.answers(storing("a"));
     second.answers(storing("b"));
@@ -237,13 +249,9 @@ async fn what_is_deleted_is_forgotten() {
     assert!(providers.iter().all(|provider| provider.attempts() == 0));
 }
 
-/// Whatever fails there, nobody else is asked, and the client is told when to try again.
-#[tokio::test]
-async fn an_account_that_is_down_is_waited_for() {
-    let (providers, gateway) = two_providers(|config| config).await;
-    let [id, _] = one_of_each(&gateway).await;
-    let others = providers[1].attempts();
-    for (broken, status) in [
+/// How an account fails, and what its client gets for it.
+pub fn failures() -> [(Script, u16); 8] {
+    [
         (Script::status(500), 503),
         (Script::status(503).header("retry-after", "7"), 503),
         (Script::status(429).header("retry-after", "7"), 503),
@@ -252,7 +260,16 @@ async fn an_account_that_is_down_is_waited_for() {
         (json_of("{\"id\":"), 502),
         (json_of("{\"error\":{\"message\":\"x\"}}"), 502),
         (Script::status(200).header("content-length", "99999999999").end(Ending::Stall), 502),
-    ] {
+    ]
+}
+
+/// Whatever fails there, nobody else is asked, and the client is told when to try again.
+#[tokio::test]
+async fn an_account_that_is_down_is_waited_for() {
+    let (providers, gateway) = two_providers(|config| config).await;
+    let [id, _] = one_of_each(&gateway).await;
+    let others = providers[1].attempts();
+    for (broken, status) in failures() {
         for (method, end) in ROUTES {
             providers[0].answers(broken.clone());
             let answer = asked(&gateway, method, &format!("{PATH}/{id}{end}")).await;

@@ -24,7 +24,7 @@ enum RouteAccess {
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 34] = [
+const ROUTES: [(&str, RouteAccess); 38] = [
     ("/admin/v1/audit", RouteAccess::Admin),
     ("/admin/v1/credits", RouteAccess::Admin),
     ("/admin/v1/credits/grants", RouteAccess::Admin),
@@ -48,6 +48,10 @@ const ROUTES: [(&str, RouteAccess); 34] = [
     ("/readyz", RouteAccess::Open),
     ("/v1/chat/completions", RouteAccess::Key),
     ("/v1/completions", RouteAccess::Key),
+    ("/v1/conversations", RouteAccess::Key),
+    ("/v1/conversations/{id}", RouteAccess::Key),
+    ("/v1/conversations/{id}/items", RouteAccess::Key),
+    ("/v1/conversations/{id}/items/{item_id}", RouteAccess::Key),
     ("/v1/embeddings", RouteAccess::Key),
     ("/v1/messages", RouteAccess::Key),
     ("/v1/messages/count_tokens", RouteAccess::Key),
@@ -72,7 +76,12 @@ const NO_KEYS: [&str; 4] = [
 
 /// The path of a route with its parameters filled in.
 fn filled(route: &str) -> String {
-    route.replace("{*id}", "org%2Fmodel").replace("{name}", "app").replace("{request_id}", "req_1").replace("{id}", "1")
+    route
+        .replace("{*id}", "org%2Fmodel")
+        .replace("{name}", "app")
+        .replace("{request_id}", "req_1")
+        .replace("{id}", "1")
+        .replace("{item_id}", "2")
 }
 
 /// The spellings of a path, the plain one first.

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
-from stored_provider import StoredResponses
+from stored_provider import StoredConversations, StoredResponses
 
 WORDS = ["The", " bridge", " stands", " because", " every", " stone", " leans", " – 石 –", " on", " another."]
 CONTENT = "".join(WORDS)
@@ -33,6 +33,7 @@ RESPONSE_USAGE = {
     "total_tokens": 21,
 }
 STORED = StoredResponses()
+CONVERSATIONS = StoredConversations()
 # Exact as 32-bit floats, so that the base64 form and the list form are equal.
 VECTOR = [0.5, -0.25, 1.0, 0.0]
 
@@ -224,6 +225,7 @@ def embeddings(x: Exchange) -> None:
 
 
 def response_object(ask: dict, status: str, output: list) -> dict:
+    conversation = conversation_of(ask)
     return {
         "id": f"resp_{secrets.token_hex(8)}",
         "object": "response",
@@ -238,7 +240,14 @@ def response_object(ask: dict, status: str, output: list) -> dict:
         "tools": [],
         "usage": RESPONSE_USAGE if output else None,
         "vendor_note": {"kept": 12345678901234567890},
+        **({"conversation": {"id": conversation}} if conversation else {}),
     }
+
+
+def conversation_of(ask: dict) -> str | None:
+    """The id of the conversation that a request for a response is a part of."""
+    named = ask.get("conversation")
+    return named["id"] if isinstance(named, dict) else named
 
 
 def output_message(text: str) -> dict:
@@ -272,7 +281,10 @@ class ResponseEvents:
 
 
 def responses(x: Exchange) -> None:
-    """Answers with `CONTENT`."""
+    """Answers with `CONTENT`, and keeps it in the conversation that it is a part of."""
+    if conversation := conversation_of(x.ask):
+        said = output_message(CONTENT)
+        CONVERSATIONS.add(conversation, [{"role": "user", "content": x.ask["input"]}, {**said, "id": f"msg_{secrets.token_hex(8)}"}])
     if not x.streams:
         response = response_object(x.ask, "completed", [output_message(CONTENT)])
         if x.ask.get("background"):
@@ -489,6 +501,10 @@ class Provider:
             return self._answer_journal(conn, visit)
         if visit.path.startswith("/v1/responses/resp_"):
             status, body = STORED.answer(visit.method, visit.path)
+            visit.body = b"{}"
+            return Exchange(conn, visit, self.journal).whole(body, status)
+        if visit.path.startswith("/v1/conversations"):
+            status, body = CONVERSATIONS.answer(visit.method, visit.path, json.loads(visit.body or b"{}"))
             visit.body = b"{}"
             return Exchange(conn, visit, self.journal).whole(body, status)
         model = visit.json["model"]

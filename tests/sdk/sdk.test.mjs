@@ -12,6 +12,7 @@ const { SDK_BASE_URL, SDK_KEY, SDK_TRICKLE_KEY, SDK_JOURNAL_URL } = process.env;
 
 const HEALTHY = "acme/chat-large";
 const EMBEDDER = "acme/embed-small";
+const RESPONDER = "acme/responder";
 const FORBIDDEN = "acme/forbidden";
 const CONTENT = "The bridge stands because every stone leans – 石 – on another.";
 const TOOL_ARGUMENTS = '{"city": "Zürich", "unit": "celsius"}';
@@ -182,6 +183,38 @@ test("all providers resting says when and sends nothing", async () => {
   const error = await refused(OpenAI.InternalServerError, 503, "no_deployment_available", () => say(model));
   assert.ok(Number(error.headers.get("retry-after-ms")) > 0);
   assert.equal((await journal(model)).visits.length, before);
+});
+
+// --- conversations ---------------------------------------------------------------------------
+
+test("a conversation is made, gone on with and deleted", async () => {
+  const hello = { type: "message", role: "user", content: "How does a bridge stand?" };
+  const { id } = await client.conversations.create({ items: [hello], metadata: { topic: "demo" } });
+  assert.deepEqual((await client.conversations.update(id, { metadata: { topic: "bridges" } })).metadata, { topic: "bridges" });
+  const ask = { model: RESPONDER, input: "And a tower?" };
+  const whole = await client.responses.create({ ...ask, conversation: id });
+  assert.deepEqual([whole.output_text, whole.conversation], [CONTENT, { id }]);
+  const events = await collect(client.responses.create({ ...ask, conversation: { id }, stream: true }));
+  assert.equal(events.at(-1).type, "response.completed");
+  const added = await client.conversations.items.create(id, { items: [{ ...hello, content: "Thanks" }] });
+  const items = await collect(client.conversations.items.list(id, { order: "asc", limit: 2 }));
+  const texts = items.map((item) => item.content[0].text);
+  assert.deepEqual(texts, [hello.content, ask.input, CONTENT, ask.input, CONTENT, "Thanks"]);
+  const last = { conversation_id: id };
+  assert.deepEqual(await client.conversations.items.retrieve(added.data[0].id, last), items.at(-1));
+  assert.equal((await client.conversations.items.delete(added.data[0].id, last)).id, id);
+  assert.equal((await client.conversations.delete(id)).deleted, true);
+  const gone = { ...ask, conversation: id };
+  await refused(OpenAI.NotFoundError, 404, "conversation_not_found", () => client.conversations.retrieve(id));
+  await refused(OpenAI.NotFoundError, 404, "conversation_not_found", () => client.responses.create(gone));
+});
+
+test("a conversation without a body, and one for a model", async () => {
+  for (const [body, options] of [[null, {}], [{}, { query: { model: RESPONDER } }]]) {
+    const made = await client.conversations.create(body, options);
+    assert.equal(made.object, "conversation");
+    await client.conversations.delete(made.id);
+  }
 });
 
 // --- failures the client does not see --------------------------------------------------------

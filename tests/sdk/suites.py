@@ -69,6 +69,7 @@ OPENAI = Client(
         "embeddings": ["test_embeddings.py"],
         "models": ["test_models.py"],
         "responses": ["test_responses.py", "responses/test_input_items.py", "responses/test_input_tokens.py"],
+        "conversations": ["test_conversations.py", "conversations/test_items.py"],
     },
     {
         # It keeps no answers, and lists models without owning them.
@@ -191,6 +192,10 @@ def anthropic_mock():
         provider.close()
 
 
+def suite_key(tests):
+    return SUITE_KEY.search((tests / "conftest.py").read_text())[1]
+
+
 def gateway(client, mock_url, tests, folder):
     """The gateway, with every model name that the suites use."""
     sources = [(tests / "api_resources" / file).read_text() for files in client.suites.values() for file in files]
@@ -202,7 +207,7 @@ def gateway(client, mock_url, tests, folder):
     environment = {
         "PATH": os.environ["PATH"],
         "PROVIDER_KEY": "sk-mock",
-        "SUITE_KEY": SUITE_KEY.search((tests / "conftest.py").read_text())[1],
+        "SUITE_KEY": suite_key(tests),
     }
     binary = os.environ.get("TIERWAY_BIN", PROJECT / "target/debug/tierway")
     return serving([binary, "serve", "--config", config], environment, folder, re.escape(READY) + r"(\S+)")
@@ -216,9 +221,10 @@ def run(client, tests, base_url, report):
     files = [f"tests/api_resources/{file}" for files in client.suites.values() for file in files]
     # Their own options ask for plugins that these suites do not need.
     options = ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "suite_requests", "-q", "--tb=line", f"--junit-xml={report}"]
+    serving = {"TEST_API_BASE_URL": base_url, "SUITE_KEY": suite_key(tests), "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
-        cwd=tests.parent, env={**os.environ, "TEST_API_BASE_URL": base_url, "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(HERE)},
+        cwd=tests.parent, env={**os.environ, **serving, "PYTHONPATH": str(HERE)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=RUN_WITHIN_S,
     )  # fmt: skip
     if not report.exists():

@@ -73,7 +73,7 @@ mod tests {
             }
             assert!(!is_blocked(&rests, endpoint, A, now + 30 * SECOND));
         }
-        let last = Endpoint::InputTokens;
+        let last = Endpoint::Conversations;
         assert_eq!(rests.of_mut(last).take(A, now + 30 * SECOND), Some(true));
         rests.of_mut(last).good(A, now + 31 * SECOND);
         assert_eq!(rests.resting(now + 31 * SECOND).next(), None);

@@ -155,7 +155,7 @@ impl<'a, N: FnMut(&[DeploymentId], ExclusionReason)> PlanBuilder<'a, N> {
             requested: authorized.requested(),
             key: &authorized.key().name,
             call,
-            may_change_model: !no_fallback && call.endpoint().may_change_model(),
+            may_change_model: !no_fallback && call.may_change_model(),
             is_paid: authorized.is_paid(),
             note,
         }

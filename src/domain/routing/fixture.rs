@@ -6,7 +6,7 @@
 use crate::domain::authorize::{AuthorizedRequest, authorize};
 use crate::domain::body_member::ListedMembers;
 use crate::domain::breaker::BreakerSettings;
-use crate::domain::call::{Call, CostFacts, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
+use crate::domain::call::{Call, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
 use crate::domain::glob::Glob;
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::limit::Limits;
@@ -94,21 +94,7 @@ pub(crate) fn key(policy: Policy) -> Arc<KeyRecord> {
 
 /// The metadata of a call for `model`, to be changed where a test is about it.
 pub(crate) fn metadata(model: &str) -> RequestMetadata {
-    RequestMetadata {
-        model: model.into(),
-        model_span: 0..0,
-        stream: true,
-        ask_usage: None,
-        max_output: None,
-        choices: 1,
-        inputs: 1,
-        user: None,
-        features: FeatureSet::default(),
-        cost_facts: CostFacts::default(),
-        given: Vec::new(),
-        refers_to: Vec::new(),
-        is_stored: false,
-    }
+    RequestMetadata { model: model.into(), stream: true, ..RequestMetadata::without_model() }
 }
 
 /// A chat call for `model`.

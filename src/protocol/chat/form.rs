@@ -104,6 +104,7 @@ impl AnswerForm {
             | Endpoint::CountTokens
             | Endpoint::Responses
             | Endpoint::InputTokens
+            | Endpoint::Conversations
             | Endpoint::StoredResponses => false,
         };
         let Some(members) = asks.then(|| serde_json::from_slice::<BodyMembers<'_>>(body).ok()).flatten() else {
@@ -117,6 +118,7 @@ impl AnswerForm {
             | Endpoint::CountTokens
             | Endpoint::Responses
             | Endpoint::InputTokens
+            | Endpoint::Conversations
             | Endpoint::StoredResponses => Ok(Self::Text),
         }
     }

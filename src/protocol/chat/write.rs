@@ -73,6 +73,7 @@ impl ChatWriter<'_> {
             | Endpoint::CountTokens
             | Endpoint::Responses
             | Endpoint::InputTokens
+            | Endpoint::Conversations
             | Endpoint::StoredResponses => "msg",
         }
     }

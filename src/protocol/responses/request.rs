@@ -7,8 +7,11 @@
 //!
 //! Start reading in [`read_request`].
 
+mod conversation;
 mod input;
 mod tools;
+
+pub use conversation::{meant_for, read_conversation, read_stored};
 
 use crate::domain::body_member::ListedMembers;
 use crate::domain::call::{BodyProblem, Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata};
@@ -104,6 +107,8 @@ fn read_metadata(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<Req
     refers_to.extend(reference(&previous, StateKind::Response, previous.string()?)?);
     refers_to.extend(reference(&conversation, StateKind::Conversation, conversation_id(place, &conversation)?)?);
     let is_elsewhere = items.contents.elsewhere || given.provider_runs_tools();
+    // What a conversation is told stays in it, whatever becomes of the response.
+    let is_stored = is_stored || conversation.given().is_some();
     let is_remembered = refers_to.iter().any(|state| state.kind != StateKind::Encrypted);
     Ok(RequestMetadata {
         stream: stream.boolean()?,
@@ -227,6 +232,8 @@ mod tests {
         check(r#""previous_response_id":"resp_1""#, "Response=resp_1 elsewhere");
         check(r#""conversation":"conv_1""#, "Conversation=conv_1 elsewhere");
         check(r#""conversation":{"id":"conv_1"}"#, "Conversation=conv_1 elsewhere");
+        // Its items are kept, whatever becomes of the response.
+        check(r#""conversation":"conv_1","store":false"#, "Conversation=conv_1 elsewhere");
         for item in [
             r#"{"type":"item_reference","id":"x_1"}"#,
             r#"{"id":"x_1"}"#,

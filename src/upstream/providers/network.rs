@@ -30,8 +30,8 @@ const OTHER_HEADERS: usize = 6;
 /// One host.
 pub(super) struct NetworkProvider {
     pool: ConnectionPool,
-    /// By position in [`Endpoint::ALL`].
-    urls: [Url; Endpoint::ALL.len()],
+    /// By position in [`Endpoint::ON_RECEIPTS`].
+    urls: [Url; Endpoint::ON_RECEIPTS.len()],
     models: Url,
     api: HostProtocol,
     /// Whole values of the header that presents them.
@@ -64,7 +64,7 @@ impl NetworkProvider {
         Ok(Self {
             pool,
             api: setup.api,
-            urls: Endpoint::ALL.map(|endpoint| url_of(&base, endpoint.path())),
+            urls: Endpoint::ON_RECEIPTS.map(|endpoint| url_of(&base, endpoint.path())),
             models: url_of(&base, "/models"),
             credentials: credentials.collect::<Result<_, _>>()?,
             secrets: ProviderSecrets::of(setup),
@@ -124,7 +124,10 @@ impl NetworkProvider {
         self.fields.write(request.fields, &mut headers);
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match request.call.body().is_empty() {
+            true => headers.remove(CONTENT_TYPE),
+            false => headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        };
         self.api.write_version(&mut headers);
         match self.credentials.get(request.credential) {
             Some(credential) => headers.insert(self.api.credential_header(), credential.clone()),
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_endpoint_finds_its_own_url() {
-        for (position, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+        for (position, endpoint) in Endpoint::ON_RECEIPTS.into_iter().enumerate() {
             assert_eq!(endpoint as usize, position);
         }
     }

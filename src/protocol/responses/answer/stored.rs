@@ -1,9 +1,9 @@
-//! What a provider says of a response that it keeps: the response as far as it is, the items that it was asked with, or
-//! that it is deleted.
+//! What a provider says of a response or a conversation that it keeps: it as far as it is, the items that belong to it, one of
+//! them, or that it is deleted.
 //!
 //! Start reading in [`read_stored`].
 
-use super::{OutputItems, ResponseStatus, read_response};
+use super::{OutputItem, OutputItems, ResponseStatus, read_response};
 use crate::protocol::json::lenient::{PartsReader, PartsValue};
 use crate::protocol::json::member::unquoted;
 use crate::protocol::{AnswerError, Moment};
@@ -17,9 +17,13 @@ use serde_json::value::RawValue;
 /// [`AnswerError`]: it is not one JSON object.
 pub fn read_stored(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), AnswerError> {
     let object = serde_json::from_slice::<PartsValue<StoredObject>>(body).map(|parts| parts.0).unwrap_or_default();
-    match object.kind {
+    match object.kind() {
         StoredObjectKind::Deleted => {}
         StoredObjectKind::List => object.items.made(&mut note),
+        StoredObjectKind::Item => {
+            let item = serde_json::from_slice::<PartsValue<OutputItem>>(body).map(|parts| parts.0).unwrap_or_default();
+            item.made(&mut note);
+        }
         StoredObjectKind::Response => {
             return read_response(body, |response| {
                 if response.id.is_none() && response.error.is_some() {
@@ -41,11 +45,13 @@ pub fn read_stored(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), Answ
 }
 
 /// What an object says that it is.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 enum StoredObjectKind {
     Deleted,
     List,
-    #[default]
+    /// It names no kind of object, and has a type and an id, as the items of a conversation do.
+    Item,
+    /// Or a conversation, of which an id is all there is to know.
     Response,
 }
 
@@ -53,6 +59,8 @@ enum StoredObjectKind {
 #[derive(Clone, Copy, Default)]
 enum StoredObjectName {
     Object,
+    Type,
+    Id,
     Data,
     #[default]
     Other,
@@ -61,8 +69,17 @@ enum StoredObjectName {
 /// One object, as far as it tells what it is.
 #[derive(Default)]
 struct StoredObject {
-    kind: StoredObjectKind,
+    object: Option<StoredObjectKind>,
+    has_type: bool,
+    has_id: bool,
     items: OutputItems,
+}
+
+impl StoredObject {
+    fn kind(&self) -> StoredObjectKind {
+        let untold = if self.has_type && self.has_id { StoredObjectKind::Item } else { StoredObjectKind::Response };
+        self.object.unwrap_or(untold)
+    }
 }
 
 impl<'de> PartsReader<'de> for StoredObject {
@@ -71,6 +88,8 @@ impl<'de> PartsReader<'de> for StoredObject {
     fn name(text: &str) -> StoredObjectName {
         match text {
             "object" => StoredObjectName::Object,
+            "type" => StoredObjectName::Type,
+            "id" => StoredObjectName::Id,
             "data" => StoredObjectName::Data,
             _ => StoredObjectName::Other,
         }
@@ -79,11 +98,19 @@ impl<'de> PartsReader<'de> for StoredObject {
     fn member<A: MapAccess<'de>>(&mut self, name: StoredObjectName, members: &mut A) -> Result<(), A::Error> {
         match name {
             StoredObjectName::Object => {
-                self.kind = match unquoted(members.next_value::<&RawValue>()?.get()).as_deref() {
-                    Some("response.deleted") => StoredObjectKind::Deleted,
+                self.object = Some(match unquoted(members.next_value::<&RawValue>()?.get()).as_deref() {
+                    Some("response.deleted" | "conversation.deleted") => StoredObjectKind::Deleted,
                     Some("list") => StoredObjectKind::List,
                     _ => StoredObjectKind::Response,
-                };
+                });
+            }
+            StoredObjectName::Type => {
+                members.next_value::<IgnoredAny>()?;
+                self.has_type = true;
+            }
+            StoredObjectName::Id => {
+                members.next_value::<IgnoredAny>()?;
+                self.has_id = true;
             }
             StoredObjectName::Data => self.items = members.next_value::<PartsValue<OutputItems>>()?.0,
             StoredObjectName::Other => drop(members.next_value::<IgnoredAny>()?),
@@ -138,11 +165,26 @@ mod tests {
     fn of_a_list_its_items_may_be_referred_to_and_of_what_is_deleted_nothing() {
         let list = r#"{"object":"list","data":[{"id":"msg_1"},{"id":"msg_2"}],"first_id":"msg_1"}"#;
         assert_eq!(read(list), [made("msg_1"), made("msg_2"), Moment::Finish, Moment::End]);
-        let deleted = r#"{"id":"r","object":"response.deleted","deleted":true}"#;
-        assert_eq!(read(deleted), [Moment::Finish, Moment::End]);
+        for object in ["response.deleted", "conversation.deleted"] {
+            let deleted = format!(r#"{{"id":"r","object":"{object}","deleted":true}}"#);
+            assert_eq!(read(&deleted), [Moment::Finish, Moment::End]);
+        }
         for cut in ["", "{", r#"{"object":"list","data":["#] {
             assert_eq!(read_stored(cut.as_bytes(), |_| {}), Err(AnswerError::EndsEarly), "{cut}");
         }
+    }
+
+    #[test]
+    fn a_conversation_and_an_item_of_it_may_be_referred_to() {
+        let conversation = r#"{"id":"conv_1","object":"conversation","created_at":1,"metadata":{"error":"x"}}"#;
+        assert_eq!(read(conversation), [Moment::Finish, made("conv_1"), Moment::End]);
+        // An item may hold what an answer would fail by.
+        let call = r#"{"type":"mcp_call","id":"mcp_1","status":"failed","error":"x","output":"y"}"#;
+        assert_eq!(read(call), [made("mcp_1"), Moment::Finish, Moment::End]);
+        let sealed = Moment::Made(StateId::encrypted("gAAA"));
+        let reasoning = r#"{"id":"rs_1","type":"reasoning","summary":[],"encrypted_content":"gAAA"}"#;
+        assert_eq!(read(reasoning), [made("rs_1"), sealed, Moment::Finish, Moment::End]);
+        assert_eq!(read(r#"{"type":"error","error":{"message":"x"}}"#), [Moment::Fault]);
     }
 
     #[test]

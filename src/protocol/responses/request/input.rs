@@ -13,8 +13,10 @@ use crate::protocol::request_basics::ContentKinds;
 use std::borrow::Cow;
 
 /// What is read of an item.
+const NAMES: [&str; 7] = ["type", "role", "id", "content", "output", "encrypted_content", "result"];
+/// The same of one in `input`.
 pub(super) const ITEM: MemberNames<7> = MemberNames::below(
-    ["type", "role", "id", "content", "output", "encrypted_content", "result"],
+    NAMES,
     [
         "input[].type",
         "input[].role",
@@ -23,6 +25,19 @@ pub(super) const ITEM: MemberNames<7> = MemberNames::below(
         "input[].output",
         "input[].encrypted_content",
         "input[].result",
+    ],
+);
+/// The same of one in `items`.
+const ITEM_OF_CONVERSATION: MemberNames<7> = MemberNames::below(
+    NAMES,
+    [
+        "items[].type",
+        "items[].role",
+        "items[].id",
+        "items[].content",
+        "items[].output",
+        "items[].encrypted_content",
+        "items[].result",
     ],
 );
 const TYPE: usize = 0;
@@ -36,6 +51,8 @@ const RESULT: usize = 6;
 /// What is read of a part of an item's content.
 pub(super) const PART: MemberNames<2> =
     MemberNames::below(["type", "text"], ["input[].content[].type", "input[].content[].text"]);
+const PART_OF_CONVERSATION: MemberNames<2> =
+    MemberNames::below(["type", "text"], ["items[].content[].type", "items[].content[].text"]);
 
 /// Types of items that say everything themselves: an id of theirs names nothing.
 const WHOLE_ITEMS: [&str; 32] = [
@@ -83,14 +100,25 @@ pub(super) struct InputMetadata {
 /// Reads the items at their place in the body.
 pub(super) struct InputReader<'a> {
     body: &'a str,
+    names: &'static MemberNames<7>,
     contents: ContentReader<'a>,
     refers_to: Vec<NamedState>,
     problem: Option<BodyProblem>,
 }
 
 impl<'a> InputReader<'a> {
+    /// Of the member `input`.
     pub(super) fn new(body: &'a str) -> Self {
-        Self { body, contents: ContentReader::of_parts(body, PART), refers_to: Vec::new(), problem: None }
+        Self::of(body, &ITEM, PART)
+    }
+
+    /// Of the member `items`.
+    pub(super) fn of_conversation(body: &'a str) -> Self {
+        Self::of(body, &ITEM_OF_CONVERSATION, PART_OF_CONVERSATION)
+    }
+
+    fn of(body: &'a str, names: &'static MemberNames<7>, part: MemberNames<2>) -> Self {
+        Self { body, names, contents: ContentReader::of_parts(body, part), refers_to: Vec::new(), problem: None }
     }
 
     /// What was read.
@@ -114,10 +142,10 @@ impl<'a> InputReader<'a> {
     }
 
     fn item(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
-        let body = self.body;
+        let (body, names) = (self.body, self.names);
         let (mut found, mut item) = (FoundNames::default(), InputItem::default());
         scanner.object(|scanner, name| {
-            let index = unquoted(&body[name]).and_then(|name| ITEM.find(&name, &mut found, &mut self.problem));
+            let index = unquoted(&body[name]).and_then(|name| names.find(&name, &mut found, &mut self.problem));
             let start = scanner.at();
             match (index, scanner.next()) {
                 (Some(CONTENT | OUTPUT), Some(b'[')) => {

@@ -1,4 +1,4 @@
-//! What `input` and `tools` name that only a provider's account has, and that nobody here made: files, vector stores,
+//! What `input`, the `items` of a conversation and `tools` name that only a provider's account has, and that nobody here made: files, vector stores,
 //! containers, skills. Whose they are cannot be known, so they are refused.
 //!
 //! It looks no further than the members of the API: what a schema, an argument or a citation calls so is none of them.
@@ -11,7 +11,7 @@ use crate::protocol::json::name_fold::{folds_to, is_plain};
 use crate::protocol::json::scan::{JsonError, Scanner, value_at};
 use memchr::memmem;
 
-/// Members that name something of an account, and where: `input`, `tools` or both.
+/// Members that name something of an account, and where: among items, `tools` or both.
 const OF_ACCOUNTS: [(&str, bool, bool); 6] = [
     ("file_id", true, true),
     ("file_ids", true, true),
@@ -80,7 +80,7 @@ fn look(body: &str, place: &str, scanner: &mut Scanner<'_>, found: &mut Option<&
 }
 
 fn known(name: &str, place: &str) -> Option<&'static str> {
-    let names = OF_ACCOUNTS.iter().filter(|(_, input, tools)| if place == "input" { *input } else { *tools });
+    let names = OF_ACCOUNTS.iter().filter(|(_, items, tools)| if place == "tools" { *tools } else { *items });
     let is_it = |known: &str| name == known || (!is_plain(name) && folds_to(name, known));
     names.map(|(known, ..)| *known).find(|known| is_it(known))
 }

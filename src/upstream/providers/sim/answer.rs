@@ -197,6 +197,7 @@ impl SimAnswer {
             | Endpoint::Embeddings
             | Endpoint::Responses
             | Endpoint::InputTokens
+            | Endpoint::Conversations
             | Endpoint::StoredResponses => {}
             Endpoint::Messages => {
                 let (length, cut) = self.lengths.first().copied().unwrap_or_default();
