@@ -1,9 +1,17 @@
 # The image of Tierway: `docker build -t tierway .`
 #
-# Two stages: Rust to build, and distroless "cc" to run, which has glibc, libgcc, CA certificates and
-# nothing else: no shell, no package manager. Both are Debian 12, so that the binary runs with the glibc
-# it was linked against. RUN steps use relative paths: tests/ops/replay_dockerfile.py replays them
+# Three stages: Node for the page of the dashboard, Rust to build, and distroless "cc" to run, which has glibc,
+# libgcc, CA certificates and nothing else: no shell, no package manager. The last two are Debian 12, so that the
+# binary runs with the glibc it was linked against. RUN steps use relative paths: tests/ops/replay_dockerfile.py replays them
 # where there is no container engine.
+
+FROM node:22-bookworm-slim AS dashboard
+WORKDIR /src
+COPY dashboard/package.json dashboard/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY dashboard/ ./
+RUN npm run build
+
 
 FROM rust:1.95-slim-bookworm AS builder
 WORKDIR /src
@@ -14,8 +22,11 @@ RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
     && cargo build --release --locked \
     && rm -r src
 
+COPY build.rs ./
 COPY config/ config/
 COPY src/ src/
+COPY dashboard/public/ dashboard/public/
+COPY --from=dashboard /src/dist/ dashboard/dist/
 # The commit, for tierway_build_info and the labels.
 ARG TIERWAY_REVISION=unknown
 # Copied sources may be older than what was built from the empty ones above: cargo must not take

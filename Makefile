@@ -21,16 +21,16 @@ SDK_SUITES := $(shell sed -n 's/^\(openai\|anthropic\)==\([^ ]*\).*/.tools\/\1-\
 PROGRAMS := tests/programs/.venv/installed tests/programs/node_modules/installed
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
+.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts dashboard dashboard-test dashboard-schema dashboard-images bench failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-run: ## build the release binary and serve the built-in demo: no account, no network
+run: dashboard ## build the release binary and serve the built-in demo: no account, no network
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk sdk-suites programs corpus drill outages scenarios-small attacks-small ops admin quickstart ## install what the tests need, then run every one of them
+test: dashboard check rust sdk sdk-suites programs corpus drill outages scenarios-small attacks-small ops admin quickstart dashboard-test ## install what the tests need, then run every one of them
 
 check: setup house ## formatting, lints, documentation (of private items too), shape of the source, licences, instruction counts
 	cargo fmt --check
@@ -48,7 +48,7 @@ advisories: setup ## known vulnerabilities, and yanked or unmaintained crates; n
 	cargo deny --locked check advisories
 
 # The SBOM lists what is linked into the binary for this machine's target: no crates of tests and no build scripts.
-dist: ## the release in target/dist: an archive of binary, configuration, licences and SBOM, and checksums; TRIPLE=another target
+dist: dashboard ## the release in target/dist: an archive of binary, configuration, licences and SBOM, and checksums; TRIPLE=another target
 	@if ! cargo cyclonedx --version 2>/dev/null | grep -qF $(CARGO_CYCLONEDX_VERSION); then \
 		cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION) --locked --debug --root .tools; fi
 	cargo build --release --locked $(if $(TRIPLE),--target $(TRIPLE))
@@ -97,6 +97,29 @@ admin: setup tests/admin/.venv/installed ## the admin API against its OpenAPI do
 	@if ! command -v curl >/dev/null; then $(call apt_install,curl); fi
 	cargo build --locked
 	cd tests/admin && .venv/bin/python -m pytest
+
+dashboard: dashboard/dist/index.html.gz ## build the page of the dashboard, which the next cargo build compiles in
+
+# Vite writes the page, the last step its compressed form; neither is written again without a reason to.
+dashboard/dist/index.html.gz: dashboard/node_modules/installed $(shell find dashboard/src dashboard/public dashboard/scripts -type f) $(wildcard dashboard/*.*)
+	cd dashboard && npm run --silent build
+
+dashboard/node_modules/installed: dashboard/package-lock.json
+	cd dashboard && npm ci --no-audit --no-fund
+	touch $@
+
+dashboard-test: dashboard ## the dashboard's own tests, and the page in Chromium against the demo of the debug binary
+	@if ! command -v chromium >/dev/null && [ -z "$${CHROMIUM:-}" ]; then $(call apt_install,chromium); fi
+	cargo build --locked
+	cd dashboard && npm run --silent unit && npm run --silent schema -- --check && npm run --silent browser
+
+dashboard-schema: dashboard/node_modules/installed ## write the dashboard's types of the admin API from the gateway's own document
+	cargo build --locked
+	cd dashboard && npm run --silent schema
+
+dashboard-images: dashboard ## take the pictures of docs/images from the demo of the debug binary
+	cargo build --locked
+	cd dashboard && npm run --silent images
 
 quickstart: ## every command of docs/quickstart.md, timed, against the debug binary
 	@if ! command -v curl >/dev/null; then $(call apt_install,curl); fi

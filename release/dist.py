@@ -75,6 +75,15 @@ def notices(crates):
     return "\n".join(parts) + "\n"
 
 
+def page_packages():
+    """What the page of the dashboard is made of, as crates are described; none where it was not built."""
+    page = ROOT / "dashboard"
+    names = json.loads((page / "package.json").read_text())["dependencies"]
+    manifests = [page / "node_modules" / name / "package.json" for name in names]
+    found = [{**json.loads(path.read_text()), "manifest_path": str(path)} for path in manifests if path.is_file()]
+    return found if (page / "dist" / "dashboard.js").is_file() else []
+
+
 def check_sbom(sbom, crates):
     document = json.loads(sbom)
     if document.get("bomFormat") != "CycloneDX":
@@ -123,7 +132,7 @@ def main():
     entries = {
         **dict(files()),
         "tierway": args.binary.read_bytes(),
-        "THIRD-PARTY-LICENSES": notices(crates).encode(),
+        "THIRD-PARTY-LICENSES": notices(crates + page_packages()).encode(),
         "tierway.cdx.json": sbom,
     }
     published = {f"{name}.tar.gz": archive(name, entries, seconds), f"{name}.cdx.json": sbom}

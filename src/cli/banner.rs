@@ -14,13 +14,15 @@ pub struct GeneratedSecrets {
     pub admin_token: Option<Secret>,
 }
 
-/// The text for a gateway at `address` that serves `scheme`; `model` is the one in the examples.
+/// The text for a gateway at `address` that serves `scheme`; `model` is the one in the examples, `dashboard` where its
+/// page is.
 pub fn banner(
     scheme: &str,
     address: &ListenAddress,
     generated: &GeneratedSecrets,
     metrics: MetricsAccess,
     model: &str,
+    dashboard: Option<&str>,
 ) -> String {
     let url = local_url(scheme, address);
     let mut text = String::new();
@@ -29,6 +31,10 @@ pub fn banner(
         Some(url) => writeln!(text, "\nTierway is serving at {url}/v1\n"),
         None => writeln!(text, "\nTierway is serving at {address}\n"),
     };
+    if let Some(dashboard) = dashboard {
+        let once = if dashboard.contains('#') { "  (signs one browser in, once)\n" } else { "" };
+        let _ = writeln!(text, "  dashboard    {dashboard}\n{once}");
+    }
     if let Some(token) = &generated.admin_token {
         let _ = writeln!(text, "  admin token  {}", token.expose());
     }
@@ -102,6 +108,17 @@ END
     )
 }
 
+/// Where a browser on this machine finds the dashboard of operators at `address`: the link that signs one in, if there is a
+/// `token` for that. `None` if it is the file of a socket.
+pub(super) fn dashboard_url(scheme: &str, address: &ListenAddress, token: Option<&Secret>) -> Option<String> {
+    let url = local_url(scheme, address)?;
+    Some(match token {
+        // A browser does not send what follows the `#`.
+        Some(token) => format!("{url}/#{}", token.expose()),
+        None => format!("{url}/"),
+    })
+}
+
 /// Where a client on this machine finds a gateway at `address`; `None` if that is the file of a socket.
 pub(super) fn local_url(scheme: &str, address: &ListenAddress) -> Option<String> {
     address.reachable().map(|address| format!("{scheme}://{address}"))
@@ -110,7 +127,7 @@ pub(super) fn local_url(scheme: &str, address: &ListenAddress) -> Option<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::secret::{new_admin_token, new_key};
+    use crate::domain::secret::{new_admin_token, new_key, new_sign_in_token};
 
     #[test]
     fn every_line_fits_eighty_columns_with_the_longest_address() {
@@ -118,8 +135,9 @@ mod tests {
         let key = new_key("demo", &[1; 32]);
         let token = new_admin_token(&[2; 32]);
         let generated = GeneratedSecrets { key: Some(key), admin_token: Some(token) };
+        let link = dashboard_url("https", &address, Some(&new_sign_in_token(&[3; 32])));
         for metrics in [MetricsAccess::Token, MetricsAccess::Open] {
-            let text = banner("https", &address, &generated, metrics, "auto");
+            let text = banner("https", &address, &generated, metrics, "auto", link.as_deref());
             for line in text.lines() {
                 assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
             }
@@ -130,7 +148,7 @@ mod tests {
     fn what_reads_the_metrics_can_be_pasted() {
         let address: ListenAddress = "127.0.0.1:8080".parse().expect("an address");
         let said = |admin_token: Option<Secret>, metrics| {
-            banner("http", &address, &GeneratedSecrets { key: None, admin_token }, metrics, "auto")
+            banner("http", &address, &GeneratedSecrets { key: None, admin_token }, metrics, "auto", None)
         };
         let token = || Some(Secret::new("twa_x"));
         let text = said(token(), MetricsAccess::Token);
@@ -142,6 +160,17 @@ mod tests {
     }
 
     #[test]
+    fn a_page_has_a_url_and_a_socket_file_has_none() {
+        let at = |address: &str, token: Option<&Secret>| {
+            dashboard_url("http", &address.parse::<ListenAddress>().expect("an address"), token)
+        };
+        assert_eq!(at("127.0.0.1:8080", None).as_deref(), Some("http://127.0.0.1:8080/"));
+        let token = Secret::new("twl_x");
+        assert_eq!(at("[::]:8080", Some(&token)).as_deref(), Some("http://[::1]:8080/#twl_x"));
+        assert_eq!(at("unix:/run/tierway.sock", Some(&token)), None);
+    }
+
+    #[test]
     fn a_socket_file_is_named_to_curl() {
         let address: ListenAddress = "unix:/run/tierway.sock".parse().expect("an address");
         let text = banner(
@@ -150,6 +179,7 @@ mod tests {
             &GeneratedSecrets { key: Some(new_key("demo", &[1; 32])), admin_token: None },
             MetricsAccess::Token,
             "m",
+            None,
         );
         assert!(text.contains("serving at unix:/run/tierway.sock\n"), "{text}");
         assert!(text.contains("curl --unix-socket '/run/tierway.sock' $OPENAI_BASE_URL/chat/completions"), "{text}");

@@ -7,6 +7,7 @@ use super::environment::CommandEnvironment;
 use super::operator::operator;
 use crate::config::{ConfigChange, ConfigWatcher, Problems, Snapshot};
 use crate::domain::secret::Secret;
+use crate::domain::traffic::{TrafficEvent, TrafficEventKind};
 use crate::http::AppState;
 use crate::http::ops::OperatorTokens;
 use crate::telemetry::log::LogWriter;
@@ -75,13 +76,20 @@ pub fn apply(found: Result<ConfigChange, Problems>, app: &AppState, generated_to
         Ok(()) => {
             let (now, expires) = (unix_s(app), look_at_certificate(app));
             app.telemetry.metrics.config_reloaded(now, expires);
+            note_event(app, TrafficEventKind::Reload, "the configuration was reloaded");
             tracing::info!("the configuration was reloaded");
         }
         Err(problems) => {
             app.telemetry.metrics.config_refused();
+            note_event(app, TrafficEventKind::ReloadRefused, "the changed configuration is refused; see the log");
             tracing::error!(%problems, "the configuration was not reloaded; the old one stays");
         }
     }
+}
+
+fn note_event(app: &AppState, kind: TrafficEventKind, detail: &str) {
+    let at_unix_ms = app.clock.unix_ms();
+    app.telemetry.live.note(TrafficEvent { at_unix_ms, kind, subject: "".into(), detail: detail.into() });
 }
 
 fn activate(change: ConfigChange, app: &AppState, generated_token: Option<&Secret>) -> Result<(), String> {

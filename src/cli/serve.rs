@@ -6,14 +6,14 @@
 //!
 //! Start reading at [`serve`]; [`Gateway`] is the same gateway, used by tests.
 
-use super::banner::{GeneratedSecrets, banner};
+use super::banner::{GeneratedSecrets, banner, dashboard_url};
 use super::check::EXIT_CONFIGURATION;
 use super::demo_store::DemoStore;
 use super::environment::CommandEnvironment;
 use super::operator::operator;
 use super::take_over::{self, Predecessor, TakeOverError, TakeOverListener, TakeOverResources};
 use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, service_manager, sla_closing, store};
-use crate::admin::{AdminOperations, clashes};
+use crate::admin::{AdminOperations, RandomBytes, clashes};
 use crate::clock::Clock;
 use crate::config::{
     ConfigSource, ConfigWatcher, ConnectionLimits, ExtraKey, ListenAddress, Snapshot, StoreLocation, find, load,
@@ -25,6 +25,7 @@ use crate::http::conn::server::{self, HttpServer};
 use crate::http::conn::tls::{CertificateSource, ServerTls};
 use crate::http::conn::workers::{WorkerThreads, Workers};
 use crate::http::peer_refusals::PeerRefusals;
+use crate::http::sessions::Sessions;
 use crate::http::{AppState, ops_handler, public_handler};
 use crate::random::Rng;
 use crate::relay::{ActivateError, Relay, RelayParts};
@@ -145,7 +146,11 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
     let banner = {
         let model = snapshot.table.example_model().map_or("", |model| model);
-        banner(scheme, &address, &loaded.generated, snapshot.telemetry.metrics, model)
+        // Whoever sees it may change everything: only the demo prints one, whose secrets are on the same screen.
+        let link = if loaded.source.is_demo() { gateway.app.sessions.make_link() } else { None };
+        let operators = listeners.ops.as_ref().map(Listener::address).transpose()?;
+        let dashboard = dashboard_url(scheme, operators.as_ref().unwrap_or(&address), link.as_ref());
+        banner(scheme, &address, &loaded.generated, snapshot.telemetry.metrics, model, dashboard.as_deref())
     };
     let watcher = ConfigWatcher::new(&loaded.source, loaded.environment, loaded.extra_keys, snapshot.clone());
     let (hangups, stops) = (signal(SignalKind::hangup())?, StopEvents::new()?);
@@ -294,6 +299,7 @@ impl Gateway {
         let lifecycle = Lifecycle::new(clock);
         let ops = reload::access(&snapshot, admin_token.as_ref());
         let rng = Arc::new(rng);
+        let random_bytes: RandomBytes = Arc::new(|| secrets::random_bytes().ok());
         let (serves_tls, half_close) = (snapshot.server.tls.is_some(), snapshot.server.half_close);
         let limits = snapshot.server.connections.clone();
         let parts = RelayParts {
@@ -310,16 +316,12 @@ impl Gateway {
         let relay = Arc::new(Relay::new(snapshot, parts)?);
         let app = AppState {
             relay: relay.clone(),
-            admin: AdminOperations::new(
-                books.keyring,
-                clock,
-                Arc::new(|| secrets::random_bytes().ok()),
-                operator("serve"),
-            )
-            .with_reports(books.reports),
+            admin: AdminOperations::new(books.keyring, clock, random_bytes.clone(), operator("serve"))
+                .with_reports(books.reports),
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),
+            sessions: Sessions::new(random_bytes),
             peer_refusals: PeerRefusals::new(rng.draw(), clock.now()),
             clock,
             rng,

@@ -42,4 +42,5 @@ pub mod secret;
 pub mod sla;
 pub mod status;
 pub mod stored_response;
+pub mod traffic;
 pub mod usage;

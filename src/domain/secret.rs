@@ -18,8 +18,10 @@ use zeroize::Zeroizing;
 pub const MASK: &str = "********";
 
 /// How the credentials of well-known hosts, and our own keys and tokens, begin; in lower case.
-pub const CREDENTIAL_PREFIXES: [&str; 14] =
-    ["sk-", "sk_", "pk-", "gsk_", "xai-", "hf_", "fw_", "aiza", "nvapi-", "ghp_", "tw_", "twa_", "twv_", "twm_"];
+pub const CREDENTIAL_PREFIXES: [&str; 16] = [
+    "sk-", "sk_", "pk-", "gsk_", "xai-", "hf_", "fw_", "aiza", "nvapi-", "ghp_", "tw_", "twa_", "twv_", "twm_", "tws_",
+    "twl_",
+];
 /// The least length of what is taken for a credential by how it begins, in bytes.
 const SHORTEST_CREDENTIAL: usize = 16;
 /// From so many letters and digits in a row on, both among them, a text may be a credential.
@@ -224,6 +226,8 @@ const ID_BYTES: usize = 6;
 
 /// Base 62 digits of 256 bits.
 const SECRET_DIGITS: usize = 43;
+/// Base 62 digits of 131 bits.
+const LINK_DIGITS: usize = 22;
 /// Base 62 digits of the checksum, 35 bits of a SHA-256.
 const CHECKSUM_DIGITS: usize = 6;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -240,6 +244,17 @@ pub fn new_key(policy: &str, random: &[u8; 32]) -> Secret {
 /// A new admin token, of 256 random bits.
 pub fn new_admin_token(random: &[u8; 32]) -> Secret {
     Secret::new(format!("twa_{}", digits(random).as_str()))
+}
+
+/// What a browser presents that is signed in, of 256 random bits.
+pub fn new_session_secret(random: &[u8; 32]) -> Secret {
+    Secret::new(format!("tws_{}", digits(random).as_str()))
+}
+
+/// What signs one browser in, once: of 131 random bits, because people see it in a link.
+pub fn new_sign_in_token(random: &[u8; 32]) -> Secret {
+    let digits = Zeroizing::new(base62(random.iter().copied(), LINK_DIGITS));
+    Secret::new(format!("twl_{}", digits.as_str()))
 }
 
 fn digits(random: &[u8; 32]) -> Zeroizing<String> {

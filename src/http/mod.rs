@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod conn;
 mod cors;
+mod dashboard;
 pub mod egress;
 pub mod ending;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod ops;
 mod paths;
 pub mod peer_refusals;
 pub mod request_handler;
+pub mod sessions;
 mod stored_responses;
 pub mod upload;
 
@@ -47,6 +49,7 @@ use http::{Extensions, HeaderMap, Uri};
 use ops::OperatorTokens;
 use peer_refusals::PeerRefusals;
 use request_handler::{RequestArrival, RequestHandler};
+use sessions::Sessions;
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
@@ -63,6 +66,8 @@ pub struct AppState {
     pub lifecycle: Lifecycle,
     /// What operators authenticate with. A reload replaces it.
     pub ops: ArcSwap<OperatorTokens>,
+    /// Browsers that presented one of these.
+    pub sessions: Sessions,
     /// Keys and tokens that were refused.
     pub peer_refusals: PeerRefusals,
     /// The source of time.
@@ -120,7 +125,7 @@ pub fn public_handler(app: Arc<AppState>, with_ops: bool) -> RequestHandler {
     // Where a path is served that names one of them in another spelling.
     let exact = clients.clone().with_state(app.clone());
     let unknown = move |state: State<Arc<AppState>>, request: Request| unknown_path(state, request, exact, with_ops);
-    let router = if with_ops { clients.merge(ops::routes()).merge(admin::routes()) } else { clients }.fallback(unknown);
+    let router = if with_ops { clients.merge(operator_routes()) } else { clients }.fallback(unknown);
     RequestHandler::new(router.with_state(app.clone()), clock, rng).for_clients(app)
 }
 
@@ -142,8 +147,13 @@ fn client_routes() -> Router<Arc<AppState>> {
 /// The routes at the operators' own address: everything but `/v1`.
 pub fn ops_handler(app: Arc<AppState>) -> RequestHandler {
     let (clock, rng) = (app.clock, app.rng.clone());
-    let router = ops::routes().merge(admin::routes()).fallback(unknown_operator_path);
+    let router = operator_routes().fallback(unknown_operator_path);
     RequestHandler::new(router.with_state(app), clock, rng)
+}
+
+/// Health, metrics, the admin API and the dashboard.
+fn operator_routes() -> Router<Arc<AppState>> {
+    ops::routes().merge(admin::routes()).merge(dashboard::routes())
 }
 
 /// Every request on `/v1` but the list of models, also one without a route: it is read, served and answered.

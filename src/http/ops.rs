@@ -11,7 +11,7 @@ use super::ingress;
 use super::paths::HEALTH;
 use crate::config::MetricsAccess;
 use crate::domain::refusal::{Refusal, SecretTarget};
-use crate::domain::secret::Secret;
+use crate::domain::secret::{KeyHash, Secret};
 use crate::telemetry::metrics;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -64,7 +64,15 @@ impl OperatorTokens {
 
     /// The role of `presented`; `None` if it is no operator's token.
     pub fn role(&self, presented: Option<&Secret>) -> Option<TokenRole> {
-        let is = |token: &Option<Secret>| presented.zip(token.as_ref()).is_some_and(|(a, b)| same(a, b));
+        self.role_of_hash(KeyHash::of(presented?.expose()))
+    }
+
+    /// The same for the token with this hash.
+    pub fn role_of_hash(&self, presented: KeyHash) -> Option<TokenRole> {
+        let is = |token: &Option<Secret>| {
+            // Compared in constant time.
+            token.as_ref().is_some_and(|token| KeyHash::of(token.expose()) == presented)
+        };
         // Both are compared in any case, so that the time taken does not depend on which one matches.
         match (is(&self.admin_token), is(&self.viewer_token)) {
             (true, _) => Some(TokenRole::Operator),
@@ -90,7 +98,7 @@ pub fn routes() -> Router<Arc<AppState>> {
 }
 
 /// GET and HEAD; any other method is refused with an error of the API.
-fn read_only(route: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
+pub(super) fn read_only(route: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
     route.fallback(async || ApiError::refused(&Refusal::MethodNotAllowed { allow: "GET, HEAD" }).response())
 }
 

@@ -9,6 +9,7 @@ pub mod access;
 mod labelled;
 mod labels;
 mod line_writer;
+pub mod live;
 pub mod log;
 pub mod metrics;
 mod registry;
@@ -19,25 +20,30 @@ mod terminal_line;
 
 use crate::domain::receipt::Receipt;
 use access::AccessLog;
+use live::LiveTraffic;
 pub use metrics::InFlight;
 use metrics::{BuildMetadata, Metrics};
+use std::sync::Arc;
 
 /// What every finished request is reported to.
 pub struct Telemetry {
     /// The metrics.
     pub metrics: Metrics,
+    /// The traffic of the last 7 days, and of this moment.
+    pub live: Arc<LiveTraffic>,
     access: AccessLog,
 }
 
 impl Telemetry {
     /// With nothing counted and no line written.
     pub fn new(access: AccessLog, build: BuildMetadata) -> Self {
-        Self { metrics: Metrics::new(build, access.dropped()), access }
+        Self { metrics: Metrics::new(build, access.dropped()), live: Arc::default(), access }
     }
 
-    /// Counts a finished request and writes its line.
-    pub fn record(&self, receipt: &Receipt) {
+    /// Counts a finished request, shows it to who watches, and writes its line.
+    pub fn record(&self, receipt: &Arc<Receipt>) {
         self.metrics.record(receipt);
+        self.live.record(receipt);
         self.access.write(receipt);
     }
 }

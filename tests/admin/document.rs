@@ -65,6 +65,19 @@ impl Described {
         self.about["x-tierway-role"] == "operator"
     }
 
+    /// Whether its answer does not end by itself.
+    pub fn is_stream(&self) -> bool {
+        self.about["responses"]["200"]["content"]["text/event-stream"].is_object()
+    }
+
+    /// Its status where it succeeds.
+    pub fn success(&self) -> u16 {
+        let statuses = self.about["responses"].as_object().expect("it has answers").keys();
+        let mut success =
+            statuses.filter_map(|status| status.parse().ok()).filter(|status| (200..300).contains(status));
+        success.next().expect("it may succeed")
+    }
+
     /// Its path, with `name` in place of the parameter.
     pub fn at(&self, name: &str) -> String {
         let before = self.path.split('{').next().unwrap_or_default();

@@ -18,6 +18,7 @@ mod matrix;
 mod races;
 mod refusals;
 mod residency;
+mod sessions;
 mod sla;
 #[allow(dead_code, unused_imports, reason = "shared with the API tests, which use all of it")]
 #[path = "../api/support/mod.rs"]

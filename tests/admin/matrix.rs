@@ -87,20 +87,22 @@ async fn a_token_permits_what_its_role_may_do_and_nothing_else() {
             assert_eq!(answer.status, 401, "{operation:?} {presented}");
             tried += 1;
         }
+        if operation.is_stream() {
+            continue;
+        }
         let answer = admin.ask(&operation.method, &path, &bearer(VIEWER_TOKEN), example.as_deref()).await;
-        assert_eq!(answer.status, if operation.changes() { 403 } else { 200 }, "{operation:?}");
+        assert_eq!(answer.status, if operation.changes() { 403 } else { operation.success() }, "{operation:?}");
         tried += 1;
     }
     assert_eq!(admin.state().await, before, "nobody changed anything");
     // Teams are created before their keys, and both before their credit.
     let mut operations = admin.document.operations();
     operations.sort_by_key(|one| (one.path.contains("credits"), one.path.contains("keys")));
-    for operation in operations {
+    for operation in operations.into_iter().filter(|operation| !operation.is_stream()) {
         let path = operation.at(name(&operation, &request));
         let example = operation.body()["example"].as_object().map(|body| Value::Object(body.clone()));
         let answer = admin.operate(&operation.method, &path, example).await;
-        let success = operation.about["responses"].as_object().unwrap().keys().find(|status| status.starts_with('2'));
-        assert_eq!(Some(&answer.status.to_string()), success, "{operation:?}: {answer:?}");
+        assert_eq!(answer.status, operation.success(), "{operation:?}: {answer:?}");
         tried += 1;
     }
     assert_ne!(admin.state().await, before);

@@ -24,6 +24,7 @@ PROMISED = [
     r'"policy":"standard"[\s\S]*"month":|"month":[\s\S]*"policy":"standard"',
     r'"object":"status"',
     r'"kind":"status"[\s\S]*"object":"list"[\s\S]*"object":"fault"',
+    r'"object":"history"[\s\S]*"object":"gateway"',
     r'HTTP/1.1 412',
     r'"openapi":"3.1.0"',
 ]

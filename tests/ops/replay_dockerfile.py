@@ -42,7 +42,9 @@ BUILDER_TOOLS = (
 # What of Debian's the image `distroless/cc-debian12` has for a program in Rust.
 RUNTIME_LIBRARIES = re.compile(r"(ld-linux-[\w-]+|lib(c|m|dl|rt|pthread|gcc_s))\.so\.\d+$")
 # The commands that RUN steps may use, because they run on this machine.
-RUN_COMMANDS = {"mkdir", "echo", "touch", "rm", "cargo"}
+RUN_COMMANDS = {"mkdir", "echo", "touch", "rm", "cargo", "npm"}
+# What a stage from the image `node:*` has besides.
+NODE_TOOLS = ("node", "npm")
 
 START_WITHIN_S = 30
 STOP_WITHIN_S = 20
@@ -263,6 +265,7 @@ class Replay:
         for name in BUILDER_TOOLS:
             if found := shutil.which(name):
                 (self.tools / name).symlink_to(found)
+        self._lay_out_npm()
         if self.binary:
             cargo = (self.tools / "cargo").readlink()
             (self.tools / "cargo").unlink()
@@ -273,6 +276,21 @@ class Replay:
                 f"mkdir -p target/release\ncp '{self.binary}' target/release/tierway\n"
             )
             (self.tools / "cargo").chmod(0o755)
+
+    def _lay_out_npm(self) -> None:
+        if not self.binary:
+            for name in NODE_TOOLS:
+                demand(found := shutil.which(name), f"{name} is not on the PATH")
+                (self.tools / name).symlink_to(found)
+            return
+        # The page that was built for the given binary is used as the build's result.
+        page = PROJECT / "dashboard" / "dist"
+        (self.tools / "npm").write_text(
+            f'#!/bin/sh\nset -e\n[ -f package-lock.json ]\ncase "$1" in\n'
+            f"ci) ;;\nrun) [ -f src/main.tsx ]; mkdir -p dist; for file in '{page}'/*; do cp \"$file\" dist/; done ;;\n"
+            f"*) exit 1 ;;\nesac\n"
+        )
+        (self.tools / "npm").chmod(0o755)
 
     def _everything_compiled_is_there(self, source: Path) -> None:
         """Checks that every file of the project that rustc read for the binary was copied into the stage."""

@@ -66,14 +66,17 @@ def test_its_labels_say_what_it_is(image):
 
 def test_it_is_built_with_the_rust_the_package_asks_for():
     package = tomllib.loads((PROJECT / "Cargo.toml").read_text())["package"]
-    assert parse(DOCKERFILE.read_text())[0].rest.startswith(f"rust:{package['rust-version']}-")
+    bases = [step.rest for step in parse(DOCKERFILE.read_text()) if step.instruction == "FROM"]
+    assert any(base.startswith(f"rust:{package['rust-version']}-") for base in bases), bases
 
 
 def test_the_context_is_what_the_build_needs():
     files = context(PROJECT)
-    assert {"Cargo.toml", "Cargo.lock", "LICENSE", "src/main.rs", "config/tierway.toml"} <= set(files)
+    needed = {"Cargo.toml", "Cargo.lock", "LICENSE", "build.rs", "src/main.rs", "config/tierway.toml", "dashboard/src/main.tsx"}
+    assert needed <= set(files)
     top = {file.split("/")[0] for file in files}
-    assert top == {"Cargo.toml", "Cargo.lock", "LICENSE", "src", "config"}
+    assert top == {"Cargo.toml", "Cargo.lock", "LICENSE", "build.rs", "src", "config", "dashboard"}
+    assert not [file for file in files if file.startswith(("dashboard/dist", "dashboard/node_modules", "dashboard/tests"))]
     assert not [file for file in files if file.startswith("config/") and not re.fullmatch(r"config/\w[\w.]*\.toml", file)]
 
 

@@ -12,7 +12,7 @@ import pytest
 from stage import PROJECT
 
 FOLDERS = sorted(path.parent for path in PROJECT.glob("tests/**/requirements.in") if ".venv" not in path.parts)
-LOCKS = sorted(path for path in PROJECT.glob("tests/**/package-lock.json") if "node_modules" not in path.parts)
+LOCKS = sorted(path for path in PROJECT.glob("*/**/package-lock.json") if "node_modules" not in path.parts)
 MAKEFILE = (PROJECT / "Makefile").read_text()
 
 
@@ -49,11 +49,11 @@ def test_every_npm_package_is_pinned_with_its_hash(lock):
 def test_nothing_is_installed_otherwise():
     installs = [line.strip() for line in MAKEFILE.splitlines() if re.search(r"pip (install|download)|npm (install|i|ci)\b", line)]
     joined = MAKEFILE.replace("\\\n", " ")
-    assert len(installs) == 3, installs
+    assert len(installs) == 4, installs
     for line in joined.splitlines():
         if re.search(r"-m pip (install|download)", line):
             assert "--require-hashes" in line and "-r " in line, line
-    assert re.search(r"^\tcd tests/\$\* && npm ci ", MAKEFILE, re.M)
+    assert all(re.search(rf"^\tcd {folder} && npm ci ", MAKEFILE, re.M) for folder in [r"tests/\$\*", "dashboard"])
     assert all("--locked" in line for line in joined.splitlines() if re.search(r"^\s*cargo install|; cargo install|then\s+cargo install", line))
 
 

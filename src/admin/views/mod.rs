@@ -9,13 +9,17 @@
 
 mod audit;
 mod fault;
+mod gateway;
 mod sla;
 mod status;
+mod traffic;
 
 pub use audit::AuditRowObject;
 pub use fault::FaultObject;
+pub use gateway::{GatewayObject, SessionObject};
 pub use sla::{SlaClosingObject, SlaReportObject, first_token_kept};
-pub use status::StatusObject;
+pub use status::{DeploymentObject, StatusObject};
+pub use traffic::{HistoryObject, SecondObject, TrafficEventObject};
 
 use super::{IssuedKey, KeyView, Page, RecordSource, TeamView};
 use crate::domain::budget::{Budget, BudgetPeriod, BudgetSpec, Scope};

@@ -42,7 +42,7 @@ struct QuarantinedRowObject {
 /// One deployment.
 #[derive(serde::Serialize, JsonSchema, Debug)]
 #[schemars(rename = "Deployment", deny_unknown_fields)]
-struct DeploymentObject {
+pub struct DeploymentObject {
     deployment: String,
     model: String,
     provider: String,

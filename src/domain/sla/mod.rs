@@ -121,10 +121,9 @@ impl SlaReceipt {
     pub fn class(&self, terms: &SlaTerms) -> SlaClass {
         match self.outcome {
             Outcome::Served => SlaClass::Good,
-            Outcome::Broken => SlaClass::Failed,
-            Outcome::Refused | Outcome::Failed if self.status >= 500 || is_ours(self.reason) => SlaClass::Failed,
+            _ if failed_through_us(self.outcome, self.reason, self.status) => SlaClass::Failed,
             Outcome::Abandoned if self.waited_in_vain(terms) => SlaClass::Failed,
-            Outcome::Refused | Outcome::Failed | Outcome::Abandoned => SlaClass::NotEligible,
+            Outcome::Refused | Outcome::Failed | Outcome::Broken | Outcome::Abandoned => SlaClass::NotEligible,
         }
     }
 
@@ -133,6 +132,15 @@ impl SlaReceipt {
     fn waited_in_vain(&self, terms: &SlaTerms) -> bool {
         let objective = terms.first_token.map_or(Duration::ZERO, |objective| objective.within);
         self.stream && self.first_token.is_none() && self.duration >= objective.max(LEAST_PATIENCE)
+    }
+}
+
+/// Whether a request that ended so failed through the gateway or its providers. Why a client left is not looked at.
+pub fn failed_through_us(outcome: Outcome, reason: Reason, status: u16) -> bool {
+    match outcome {
+        Outcome::Served | Outcome::Abandoned => false,
+        Outcome::Broken => true,
+        Outcome::Refused | Outcome::Failed => status >= 500 || is_ours(reason),
     }
 }
 

@@ -10,6 +10,10 @@ use crate::domain::call::BodyProblem;
 use crate::domain::refusal::Refusal;
 use crate::http::error::{ApiError, LEDGER_RETRY_AFTER, Retry, echo};
 use http::StatusCode;
+use std::time::Duration;
+
+/// When there may be place for another one who watches.
+const WATCHER_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why an operator's request is not carried out; nothing was changed then.
 #[derive(Debug)]
@@ -20,6 +24,10 @@ pub enum AdminFailure {
     SeveralTokens,
     /// The viewer token was presented for an operation that changes something.
     ReadOnlyToken,
+    /// A session is to change something, without what its page was given for that.
+    NoCsrf,
+    /// As many watch as may.
+    TooManyWatchers,
     /// There is no such path.
     UnknownUrl(String),
     /// The path exists; these methods are allowed.
@@ -73,6 +81,18 @@ impl AdminFailure {
                 ApiError::invalid("forbidden", "This token may look and not change anything. Use the admin token.")
                     .status(StatusCode::FORBIDDEN)
             }
+            Self::NoCsrf => ApiError::invalid(
+                "forbidden",
+                "A session changes something only with the `csrf` of GET /admin/v1/session as 'x-tierway-csrf'.",
+            )
+            .status(StatusCode::FORBIDDEN)
+            .at("x-tierway-csrf"),
+            Self::TooManyWatchers => ApiError::invalid(
+                "slow_down",
+                "As many watch this gateway as may at a time. Close another page of the dashboard, or read the history.",
+            )
+            .status(StatusCode::TOO_MANY_REQUESTS)
+            .retry(Retry::After(WATCHER_RETRY_AFTER)),
             Self::UnknownUrl(path) => ApiError::unknown_url(path),
             Self::WrongMethod(allow) => ApiError::wrong_method(allow.clone().into()),
             Self::NotJson => ApiError::invalid(
@@ -135,6 +155,8 @@ mod tests {
         let rows = [
             ("no_token", AdminFailure::NoToken),
             ("read_only_token", AdminFailure::ReadOnlyToken),
+            ("no_csrf", AdminFailure::NoCsrf),
+            ("too_many_watchers", AdminFailure::TooManyWatchers),
             ("unknown_url", AdminFailure::UnknownUrl("/admin/v2".into())),
             ("wrong_method", AdminFailure::WrongMethod("GET, HEAD, PATCH".into())),
             ("content_type_is_not_json", AdminFailure::NotJson),

@@ -6,7 +6,8 @@ use super::value_types::{AFTER_NAME, OVERLAP};
 use super::{AdminRequest, AdminResponse};
 use crate::admin::views::{FaultObject, ListObject};
 use crate::admin::{AdminError, Page, RecordKind, check_fault_api};
-use crate::domain::fault::{FaultEffect, FaultScope, FaultSpec, LONGEST_FAULT, MOST_FAULTS};
+use crate::domain::fault::{FaultEffect, FaultScope, FaultSpec, InjectedFault, LONGEST_FAULT, MOST_FAULTS};
+use crate::domain::traffic::{TrafficEvent, TrafficEventKind};
 use serde_json::json;
 use std::time::Duration;
 
@@ -110,6 +111,7 @@ pub(super) async fn inject(request: AdminRequest) -> Result<AdminResponse, Admin
         let message = format!("there are {MOST_FAULTS} faults in force, the most there may be; end one first");
         AdminError::Invalid { field: "kind", message }
     })?;
+    note(&request, TrafficEventKind::FaultInjected, &injected);
     Ok(AdminResponse::ok(&FaultObject::from(&injected)).created())
 }
 
@@ -120,8 +122,18 @@ pub(super) async fn end(request: AdminRequest) -> Result<AdminResponse, AdminFai
     let fault = faults.active().into_iter().find(|fault| fault.id.to_string() == request.name).ok_or_else(not_found)?;
     // It ends in any case: a store that cannot be written must not prolong an outage.
     faults.end(fault.id);
+    note(&request, TrafficEventKind::FaultEnded, &fault);
     request.admin.note_ended(&fault).await?;
     Ok(AdminResponse::ok(&FaultObject::from(&fault)))
+}
+
+/// Shows it to those who watch: it explains what traffic does.
+fn note(request: &AdminRequest, kind: TrafficEventKind, fault: &InjectedFault) {
+    let subject = match &fault.spec.scope {
+        FaultScope::Deployment(name) | FaultScope::Region(name) => name.clone(),
+    };
+    let (at_unix_ms, detail) = (request.app.clock.unix_ms(), fault.spec.effect.to_string().into());
+    request.app.telemetry.live.note(TrafficEvent { at_unix_ms, kind, subject, detail });
 }
 
 fn spec(body: &InputFields) -> Result<FaultSpec, InputError> {

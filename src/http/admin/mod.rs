@@ -2,26 +2,29 @@
 //!
 //! Every path below `/admin` needs a token, also those that do not exist: without one, nothing is disclosed. A handler
 //! reads its fields, calls [`AdminOperations`], which has the rules, and returns an object of
-//! [`views`](crate::admin::views). It must never return a secret a second time.
+//! [`views`](crate::admin::views). It must never return a secret a second time. A browser that presented a token once has a
+//! session in its place.
 //!
 //! Start reading in [`operations`], then [`handle`].
 
+mod access;
 mod audit;
 mod credits;
 mod error;
 mod faults;
 mod input;
 mod keys;
+mod live;
 mod openapi;
 mod operations;
 mod reports;
+mod sessions;
 mod sla;
 mod status;
 mod teams;
 mod value_types;
 
 use super::AppState;
-use super::ingress;
 use super::request_handler::RequestArrival;
 use super::upload::Upload;
 use crate::admin::views::to_json;
@@ -31,13 +34,15 @@ use crate::domain::audit::Operator;
 use crate::domain::call::BodyProblem;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::refusal::SecretTarget;
+use access::OperatorAccess;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use error::AdminFailure;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, SET_COOKIE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use input::{InputFields, InputValue};
 use operations::{AdminMethod, AdminOperation, OPERATIONS};
@@ -76,6 +81,8 @@ pub async fn not_found(app: Arc<AppState>, request: Request) -> Response {
 /// The input of one operation.
 struct AdminRequest {
     app: Arc<AppState>,
+    /// What let it in.
+    access: OperatorAccess,
     /// The actions of whoever sent it.
     admin: AdminOperations,
     /// The configuration that is active when the request arrives; it stays the same for the whole operation.
@@ -90,13 +97,34 @@ struct AdminRequest {
 /// The output of one operation.
 struct AdminResponse {
     status: StatusCode,
-    body: Value,
+    body: AdminBody,
     version: Option<i64>,
+    /// What a browser is to keep.
+    cookie: Option<HeaderValue>,
+}
+
+/// The body of an answer.
+enum AdminBody {
+    Json(Value),
+    /// Server-sent events.
+    Events(Body),
 }
 
 impl AdminResponse {
     fn ok(object: &impl Serialize) -> Self {
-        Self { status: StatusCode::OK, body: to_json(object), version: None }
+        Self::with(AdminBody::Json(to_json(object)))
+    }
+
+    fn events(body: Body) -> Self {
+        Self::with(AdminBody::Events(body))
+    }
+
+    fn with(body: AdminBody) -> Self {
+        Self { status: StatusCode::OK, body, version: None, cookie: None }
+    }
+
+    fn with_cookie(self, cookie: HeaderValue) -> Self {
+        Self { cookie: Some(cookie), ..self }
     }
 
     fn created(self) -> Self {
@@ -109,13 +137,20 @@ impl AdminResponse {
 
     /// The key, team or holder of credit that the answer is about.
     fn subject(&self) -> Option<&str> {
-        ["name", "key", "team"].iter().find_map(|field| self.body[field].as_str())
+        let AdminBody::Json(body) = &self.body else { return None };
+        ["name", "key", "team"].iter().find_map(|field| body[field].as_str())
     }
 
     fn response(self) -> Response {
-        let mut response = (self.status, format!("{}\n", self.body)).into_response();
+        let (content_type, mut response) = match self.body {
+            AdminBody::Json(body) => ("application/json", (self.status, format!("{body}\n")).into_response()),
+            AdminBody::Events(body) => ("text/event-stream", (self.status, body).into_response()),
+        };
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(cookie) = self.cookie {
+            headers.insert(SET_COOKIE, cookie);
+        }
         if let Some(version) = self.version {
             headers.insert(ETAG, HeaderValue::try_from(format!("\"{version}\"")).expect("digits are a header value"));
         }
@@ -151,20 +186,28 @@ async fn perform(
     let (parts, body) = request.into_parts();
     // Dropping it discards what was not read of the body, so that the client can read an early answer.
     let upload = Upload::new(body, &parts.headers, BODY_MAX, app.clock);
-    let presented = ingress::key(&parts.headers).map_err(|_| AdminFailure::SeveralTokens)?;
-    let role = || app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken);
-    if let Err(failure) = role() {
-        drop(upload);
-        app.refuse_token(SecretTarget::Admin, presented.as_ref(), &parts.extensions).await;
-        return Err(failure);
-    }
+    let access = match OperatorAccess::of(&app, &parts, operations::is_sign_in(path, &parts.method)) {
+        Ok(access) => access,
+        Err((failure, presented)) => {
+            drop(upload);
+            if matches!(failure, AdminFailure::NoToken) {
+                app.refuse_token(SecretTarget::Admin, presented.as_ref(), &parts.extensions).await;
+            }
+            return Err(failure);
+        }
+    };
     if let Some(connection) = RequestArrival::connection(&parts.extensions) {
         connection.key_accepted();
     }
     let operation = find_operation(path, &parts.method, parts.uri.path())?;
-    let permitted =
-        || role().and_then(|role| operation.permits(role).then_some(role).ok_or(AdminFailure::ReadOnlyToken));
+    let permitted = || {
+        let role = access.role(&app).ok_or(AdminFailure::NoToken)?;
+        operation.permits(role).then_some(role).ok_or(AdminFailure::ReadOnlyToken)
+    };
     permitted()?;
+    if operation.changes() && !access.may_change(&app, &parts) {
+        return Err(AdminFailure::NoCsrf);
+    }
     let query = InputFields::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
     let if_match = if operation.conditional { IfMatch::of(&parts.headers)? } else { IfMatch::Anything };
     let body = match operation.body {
@@ -175,7 +218,8 @@ async fn perform(
     let role = permitted()?;
     let request = AdminRequest {
         app: app.clone(),
-        admin: app.admin.by(operator(&parts.extensions, operation)),
+        access,
+        admin: app.admin.by(operator(&parts.extensions, operation, access)),
         snapshot: app.relay.active_config().snapshot.clone(),
         name,
         query,
@@ -199,11 +243,11 @@ async fn perform(
 
 /// Who asks for `operation` with a request of these extensions. There is one token that may change anything at a time, and
 /// nothing is written of it.
-fn operator(extensions: &Extensions, operation: &AdminOperation) -> Operator {
+fn operator(extensions: &Extensions, operation: &AdminOperation, access: OperatorAccess) -> Operator {
     let peer = RequestArrival::connection(extensions).map(|connection| connection.peer());
     let origin = peer.map(|peer| peer.map_or_else(|| "a local socket".to_owned(), |peer| peer.to_string()));
     Operator {
-        who: "admin token".into(),
+        who: access.label().into(),
         origin: origin.map_or_else(|| "unknown".into(), Into::into),
         command: operation.id.into(),
         request_id: extensions.get::<RequestArrival>().map(|arrival| arrival.id.to_string().into()),

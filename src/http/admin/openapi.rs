@@ -9,6 +9,7 @@ use super::input::object;
 // circle: operations.rs: the document describes every operation, and one of the operations returns it.
 use super::operations::{AdminOperation, BodySpec, OPERATIONS};
 use super::value_types::REQUEST_ID;
+use crate::http::ops::TokenRole;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -38,11 +39,15 @@ pub(super) fn document() -> Value {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
-        "security": [{ "token": [] }],
+        "security": [{ "token": [] }, { "session": [] }],
         "paths": paths,
         "components": {
             "securitySchemes": {
                 "token": { "type": "http", "scheme": "bearer", "description": "The admin token or the viewer token." },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": "tierway_session",
+                    "description": "A browser's session. Changes by it present the session's `csrf` as `x-tierway-csrf`.",
+                },
             },
             "schemas": schemas,
         },
@@ -105,7 +110,7 @@ fn described(operation: &AdminOperation, generator: &mut SchemaGenerator) -> Val
         "tags": [tag(operation.path)],
         "parameters": parameters(operation),
         "responses": responses(operation, generator),
-        "x-tierway-role": if operation.changes() { "operator" } else { "viewer" },
+        "x-tierway-role": if operation.permits(TokenRole::Viewer) { "viewer" } else { "operator" },
     });
     if let Some(BodySpec { fields, is_optional, example }) = operation.body {
         let example: Value = serde_json::from_str(example).unwrap_or_default();
@@ -152,8 +157,12 @@ fn responses(operation: &AdminOperation, generator: &mut SchemaGenerator) -> Val
     let json_of = |schema: Value| json!({ "application/json": { "schema": schema } });
     let error = |about: &str| json!({ "description": about, "content": json_of(json!({ "$ref": "#/components/schemas/Error" })) });
     let (status, about) = if operation.response.is_created { ("201", "Made.") } else { ("200", "As it is now.") };
-    let mut success =
-        json!({ "description": about, "content": json_of((operation.response.schema)(generator).to_value()) });
+    let schema = (operation.response.schema)(generator).to_value();
+    let content = match operation.response.is_stream {
+        true => json!({ "text/event-stream": { "schema": schema } }),
+        false => json_of(schema),
+    };
+    let mut success = json!({ "description": about, "content": content });
     if operation.response.has_etag {
         let about = "Which state this is, for If-Match. What is in the configuration has none.";
         success["headers"] =
@@ -174,7 +183,7 @@ fn responses(operation: &AdminOperation, generator: &mut SchemaGenerator) -> Val
         add("404", "There is none of that name, or this gateway keeps no ledger.");
     }
     if operation.changes() {
-        add("403", "This token may only look.");
+        add("403", "This token may only look, or the session's request lacks `x-tierway-csrf`.");
         add("503", "The store cannot be used at the moment.");
     } else if of_ledger || tag(operation.path) == "credits" {
         add("503", "The store cannot be used at the moment.");
@@ -184,6 +193,9 @@ fn responses(operation: &AdminOperation, generator: &mut SchemaGenerator) -> Val
     }
     if operation.conditional {
         add("412", "It is not in the state that If-Match names.");
+    }
+    if operation.response.is_stream {
+        add("429", "As many watch as may.");
     }
     if operation.body.is_some() {
         add("408", "The body came too slowly.");

@@ -5,10 +5,13 @@
 use super::error::AdminFailure;
 use super::input::DescribedField;
 use super::openapi::OpenApiDocument;
-use super::{AdminRequest, AdminResponse, audit, credits, faults, keys, openapi, reports, sla, status, teams};
+use super::{
+    AdminRequest, AdminResponse, audit, credits, faults, keys, live, openapi, reports, sessions, sla, status, teams,
+};
 use crate::admin::views::{
-    AuditRowObject, BalanceObject, FaultObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject,
-    SlaReportObject, StatusObject, TeamObject, UsageReportObject,
+    AuditRowObject, BalanceObject, FaultObject, GatewayObject, GrantObject, HistoryObject, IssuedKeyObject, KeyObject,
+    ListObject, RequestObject, SecondObject, SessionObject, SlaReportObject, StatusObject, TeamObject,
+    UsageReportObject,
 };
 use crate::http::ops::TokenRole;
 use http::Method;
@@ -31,6 +34,8 @@ pub(super) struct AdminOperation {
     pub(super) body: Option<BodySpec>,
     /// Whether it evaluates `If-Match`.
     pub(super) conditional: bool,
+    /// Whether the viewer token may run it although it changes something: only its own session.
+    pub(super) is_for_viewers: bool,
     pub(super) response: ResponseSpec,
     pub(super) run: fn(AdminRequest) -> OperationFuture,
 }
@@ -94,6 +99,8 @@ pub(super) struct ResponseSpec {
     pub(super) is_created: bool,
     /// Whether there is an `ETag`.
     pub(super) has_etag: bool,
+    /// Whether it is a stream of events, each with an object of the schema or another one in it.
+    pub(super) is_stream: bool,
 }
 
 impl ResponseSpec {
@@ -104,22 +111,31 @@ impl ResponseSpec {
     const fn with_etag(self) -> Self {
         Self { has_etag: true, ..self }
     }
+
+    const fn streamed(self) -> Self {
+        Self { is_stream: true, ..self }
+    }
 }
 
 impl AdminOperation {
-    /// Whether only the admin token may run it.
+    /// Whether it changes something: only the admin token may run it, and a session only with what its page was given.
     pub(super) fn changes(&self) -> bool {
         self.method != AdminMethod::Get
     }
 
     /// Whether a token of `role` may run it.
     pub(super) fn permits(&self, role: TokenRole) -> bool {
-        !self.changes() || role == TokenRole::Operator
+        !self.changes() || self.is_for_viewers || role == TokenRole::Operator
     }
 }
 
+/// Whether `method` at the route `path` signs a browser in.
+pub(super) fn is_sign_in(path: Option<&str>, method: &Method) -> bool {
+    path == Some(SESSION) && *method == Method::POST
+}
+
 const fn response<T: JsonSchema>() -> ResponseSpec {
-    ResponseSpec { schema: SchemaGenerator::subschema_for::<T>, is_created: false, has_etag: false }
+    ResponseSpec { schema: SchemaGenerator::subschema_for::<T>, is_created: false, has_etag: false, is_stream: false }
 }
 
 const fn get(
@@ -137,6 +153,7 @@ const fn get(
         query: &[],
         body: None,
         conditional: false,
+        is_for_viewers: false,
         response,
         run,
     }
@@ -152,6 +169,7 @@ const TEAMS: &str = "/admin/v1/teams";
 const TEAM: &str = "/admin/v1/teams/{name}";
 const GRANTS: &str = "/admin/v1/credits/grants";
 const FAULTS: &str = "/admin/v1/faults";
+const SESSION: &str = "/admin/v1/session";
 
 /// Every operation.
 pub(super) static OPERATIONS: &[AdminOperation] = &[
@@ -357,6 +375,56 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
         method: AdminMethod::Delete,
         ..get("/admin/v1/faults/{id}", "end_fault", "Ends a fault before its time.", response::<FaultObject>(), |a| {
             Box::pin(faults::end(a))
+        })
+    },
+    get(
+        "/admin/v1/gateway",
+        "read_gateway",
+        "What this gateway is: its version, policies, tiers and regions, and whether faults may be injected.",
+        response::<GatewayObject>(),
+        |a| Box::pin(live::gateway(a)),
+    ),
+    AdminOperation {
+        query: &live::HISTORY_BY,
+        ..get(
+            "/admin/v1/history",
+            "read_history",
+            "Traffic of the last minutes, hours or days, and what happened, from memory: since the start at most.",
+            response::<HistoryObject>(),
+            |a| Box::pin(live::history(a)),
+        )
+    },
+    get(
+        "/admin/v1/live",
+        "watch",
+        "Events while they happen: `second` each second, `deployment` at first and when its state changes, `event`, and \
+         `request` for up to 50 finished requests of a second. At most 32 watch at a time.",
+        response::<SecondObject>().streamed(),
+        |a| Box::pin(live::live(a)),
+    ),
+    get(
+        SESSION,
+        "read_session",
+        "Who asks, and what changes by this session present.",
+        response::<SessionObject>(),
+        |a| Box::pin(sessions::read(a)),
+    ),
+    AdminOperation {
+        method: AdminMethod::Post,
+        is_for_viewers: true,
+        ..get(
+            SESSION,
+            "sign_in",
+            "Opens a session for a browser: a cookie that stands for the token presented here, for 12 hours.",
+            response::<SessionObject>().created(),
+            |a| Box::pin(sessions::sign_in(a)),
+        )
+    },
+    AdminOperation {
+        method: AdminMethod::Delete,
+        is_for_viewers: true,
+        ..get(SESSION, "sign_out", "Ends the session.", response::<SessionObject>(), |a| {
+            Box::pin(sessions::sign_out(a))
         })
     },
     get("/admin/v1/openapi.json", "read_document", "This document.", response::<OpenApiDocument>(), |_| {

@@ -19,6 +19,7 @@ use crate::domain::routing::AnswerMode;
 use crate::domain::routing::places::PlaceHolder;
 use crate::domain::routing::plan::Evidence;
 use crate::domain::routing::silence::{AttemptInFlight, SilenceLimits};
+use crate::domain::traffic::TrafficEvent;
 use crate::random::Rng;
 use crate::telemetry::Telemetry;
 use crate::upstream::AttemptWatch;
@@ -304,6 +305,12 @@ impl Permit {
             let cause = transition.cause.map_or("recovered", |cause| cause.label());
             tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "a breaker changed state");
             self.telemetry.metrics.transition(&self.state.name, transition);
+            self.telemetry.live.note(TrafficEvent {
+                at_unix_ms: self.clock.unix_ms(),
+                kind: transition.to.into(),
+                subject: self.state.name.clone(),
+                detail: cause.into(),
+            });
         }
     }
 }

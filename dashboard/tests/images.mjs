@@ -1,0 +1,40 @@
+// The pictures of docs/images: the demo with sample traffic and a broken region, some light and some dark.
+import { mkdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { launch, startDemo } from "./gateway.mjs";
+
+const folder = process.argv[2] ?? fileURLToPath(new URL("../../docs/images/", import.meta.url));
+mkdirSync(folder, { recursive: true });
+const [browser, demo] = await Promise.all([launch(), startDemo()]);
+const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+const page = await context.newPage();
+const take = async (name, colorScheme) => {
+  await page.emulateMedia({ colorScheme });
+  await page.waitForTimeout(400);
+  await page.screenshot({ path: `${folder}/dashboard-${name}.png` });
+};
+await page.goto(demo.link);
+await page.getByRole("button", { name: "Send sample traffic" }).click();
+await page.waitForTimeout(40_000);
+await page.goto(`${demo.url}/#/map`);
+await page.getByRole("button", { name: "Break region us-east" }).click();
+await page.waitForTimeout(8_000);
+await take("map", "dark");
+await page.goto(`${demo.url}/#/overview`);
+await page.waitForTimeout(20_000);
+await take("overview", "light");
+const headers = { authorization: `Bearer ${demo.adminToken}` };
+const { data } = await (await fetch(`${demo.url}/admin/v1/ledger?limit=500`, { headers })).json();
+const moved = data.find((one) => one.attempts.length > 1) ?? data[0];
+await page.goto(`${demo.url}/#/requests/${moved.request_id}`);
+await page.waitForTimeout(1_000);
+await take("request", "light");
+await page.goto(`${demo.url}/#/keys/sample-traffic`);
+await page.waitForTimeout(1_000);
+await take("keys", "dark");
+await page.setViewportSize({ width: 360, height: 740 });
+await page.goto(`${demo.url}/#/overview`);
+await page.waitForTimeout(1_000);
+await take("narrow", "light");
+await browser.close();
+await demo.stop();
