@@ -115,14 +115,15 @@ export function Plot(props: PlotProps) {
   const at = useStore(cursor);
   range.current = props.range;
   marks.current = props.marks;
-  const data: uPlot.AlignedData = [props.time, ...props.curves.map((curve) => curve.values)];
+  const data = useRef<uPlot.AlignedData>([[]]);
+  data.current = [props.time, ...props.curves.map((curve) => curve.values)];
 
   useEffect(() => {
     const element = box.current;
     if (element === null) return;
     const make = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(element.clientWidth, props, { range, marks }), data, element);
+      plot.current = new uPlot(options(element.clientWidth, props, { range, marks }), data.current, element);
     };
     make();
     const resized = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
@@ -136,7 +137,7 @@ export function Plot(props: PlotProps) {
       plot.current = null;
     };
   }, [chosen, props.curves.length, props.range[1] - props.range[0]]);
-  useEffect(() => plot.current?.setData(data), [props.time, props.range[0], props.marks.length]);
+  useEffect(() => plot.current?.setData(data.current), [props.time, props.range[0], props.marks.length]);
 
   const shown = at ?? props.time.length - 1;
   const readings = props.curves.map((curve) => {
