@@ -37,8 +37,8 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildMetadata;
 use tierway::upstream::{
-    FieldSetup, ForwardedFields, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel,
-    UpstreamRequest, Upstreams,
+    ConnectionSetup, FieldSetup, ForwardedFields, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup,
+    Timeouts, UpstreamModel, UpstreamRequest, Upstreams,
 };
 use tokio::runtime::Runtime;
 
@@ -250,6 +250,7 @@ fn attempting(c: &mut Criterion) {
             max_completion_tokens: false,
             asks_usage: true,
             fields: FieldSetup::default(),
+            connection: ConnectionSetup::default(),
         })
     };
     let networked = with_credential("sk-bench");

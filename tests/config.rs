@@ -137,6 +137,11 @@ refused! {
     a_credential_written_out: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\ncredential = \"sk-canary\"\n";
     a_credential_that_is_not_set: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\ncredential = [\"env:NOT_SET\", \"file:/not/there\"]\n";
     a_credential_with_a_relative_path: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\ncredential = \"file:key\"\n";
+    a_proxy_with_a_password_written_out: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\nproxy = \"http://me:canary@proxy.example:3128\"\n";
+    a_proxy_that_speaks_socks: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\nproxy = \"socks5://proxy.example:1080\"\n";
+    an_authority_that_is_not_there: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\nca = \"file:/not/there\"\n";
+    a_proxy_with_a_path: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\nproxy = \"http://proxy.example:3128/pac\"\n";
+    a_proxy_of_http2_without_tls: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"http://x.example/v1\"\nhttp2 = true\nproxy = \"http://proxy.example:3128\"\n";
     a_simulated_provider_with_a_url: "[providers.q]\nprotocol = \"sim\"\nbase_url = \"https://x.example/v1\"\n";
     a_provider_with_settings_of_a_simulated_one: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\nfirst_token = \"1s\"\nerror_rate = \"1%\"\n";
     // models
@@ -290,6 +295,8 @@ fn no_problem_shows_a_secret() {
     check("[providers]\nq = { protocol = \"nope\", credential = \"canary\" }\n");
     check("[providers]\nq = { protocol \"openai\", credential = \"canary\" }\n");
     check("[providers.q]\nbase_url = \"https://me:canary@x.example\"\n");
+    check("[providers.q]\nproxy = \"http://me:canary@proxy.example:3128\"\n");
+    check("[providers.q]\nproxy = \"https://me:canary@proxy.example:3128\"\n");
     check("[store]\nurl = \"postgres://me:canary@db/x\"\nshraed = \"redis://:canary@x\"\n");
     check("store = { url = \"postgres://me:canary@db/x\", shared = 3 }\n");
     check("[[keys]]\nhash = \"canary\"\nsecret = \"canary\"\n");
@@ -411,6 +418,8 @@ fn the_shipped_example_shows_every_setting() {
     let environment = TestEnvironment::of_the_examples();
     let optional = [
         "admin_listen",
+        "ca",
+        "proxy",
         "tls",
         "cert",
         "key",
@@ -617,6 +626,30 @@ fn what_is_pointed_to_is_read_and_never_shown() {
     assert!(!shown.contains("canary") && shown.contains(MASK), "{shown}");
     // Region names are no secrets of the domain; credentials are.
     assert!(!format!("{snapshot:?}").contains("canary-credential"));
+}
+
+#[test]
+fn authorities_and_a_proxy_are_read_and_never_shown() {
+    let issued = rcgen::generate_simple_self_signed(["x.example".to_owned()]).expect("rcgen can sign");
+    let mut environment = TestEnvironment::with_variables(&[("PROXY", "http://me:canary@proxy.example:3128")]);
+    environment.files.insert("/etc/ca.pem", issued.cert.pem().leak());
+    let text = |scheme: &str| {
+        format!(
+            "[providers.p]\nprotocol = \"openai\"\nbase_url = \"{scheme}://x.example/v1\"\nca = \"file:/etc/ca.pem\"\n\
+             proxy = \"env:PROXY\"\n[models.m]\ndeployments = [{{ provider = \"p\" }}]\n"
+        )
+    };
+    let snapshot = loaded(&text("https"), &environment);
+    let ProviderTransport::Network(network) = &snapshot.providers[0].kind else { panic!("not simulated") };
+    assert_eq!(network.ca.as_deref(), Some(&[issued.cert.der().clone()][..]));
+    let proxy = network.proxy.as_ref().map(tierway::domain::secret::Secret::expose);
+    assert_eq!(proxy, Some("http://me:canary@proxy.example:3128"));
+    let shown = format!("{}{}{snapshot:?}", snapshot.effective.to_toml(), snapshot.effective.to_json());
+    assert!(!shown.contains("canary"), "{shown}");
+    // A host without TLS shows no certificate.
+    let problems = load(&source(&text("http")), &environment, &[]).expect_err("there is nothing to trust");
+    let said: Vec<&str> = problems.iter().map(|problem| problem.setting.as_str()).collect();
+    assert_eq!(said, ["providers.p.ca"]);
 }
 
 #[test]

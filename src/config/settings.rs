@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 use super::listen::ListenAddress;
@@ -226,6 +227,10 @@ pub struct NetworkSettings {
     pub credentials: Vec<ProviderCredential>,
     /// Whether HTTP/2 is used.
     pub http2: bool,
+    /// The authorities that its certificate may come from; `None`: those that the system trusts.
+    pub ca: Option<Arc<[CertificateDer<'static>]>>,
+    /// The URL of the HTTP proxy that it is reached through, which may hold a password.
+    pub proxy: Option<Secret>,
     /// What the ceiling of the output is called where we write it.
     pub max_tokens_name: OutputCeiling,
     /// Whether it may be sent `stream_options`.

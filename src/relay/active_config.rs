@@ -28,7 +28,8 @@ use crate::domain::status::DeploymentStatus;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
 use crate::upstream::{
-    self, FieldSetup, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
+    self, ConnectionSetup, FieldSetup, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, SimSetup,
+    UpstreamModel, Upstreams,
 };
 use foldhash::fast::FixedState;
 use http::HeaderName;
@@ -411,6 +412,7 @@ pub fn provider_setup(
                     forward_headers: network.forward_headers.clone(),
                     forward_query: network.forward_query.clone(),
                 },
+                connection: ConnectionSetup { authorities: network.ca.clone(), proxy: network.proxy.clone() },
             })
         }
     };

@@ -38,8 +38,9 @@ pub fn status(status: StatusCode, headers: &HeaderMap, now_unix_ms: i64) -> Fail
         404 => Failure::NotFound,
         // Path and method are ours.
         405 => Failure::NoEndpoint,
-        // 409 and 499 are a conflict or an end within the provider; 424 is a model that failed behind it.
-        code @ (408 | 409 | 424 | 425 | 499) => Failure::Status(code),
+        // 407 is a proxy on the way that wants another password than ours. 409 and 499 are a conflict or an end within
+        // the provider; 424 is a model that failed behind it.
+        code @ (407 | 408 | 409 | 424 | 425 | 499) => Failure::Status(code),
         400..=499 => Failure::Rejected,
         _ => Failure::Garbage,
     }
@@ -233,7 +234,7 @@ mod tests {
         for code in [100, 101, 300, 301, 302, 304, 307, 308, 399, 600, 999] {
             check(code, Failure::Garbage);
         }
-        for code in [408, 409, 424, 499, 500, 502, 503, 504, 520, 529, 599] {
+        for code in [407, 408, 409, 424, 499, 500, 502, 503, 504, 520, 529, 599] {
             check(code, Failure::Status(code));
         }
         for code in [400, 412, 413, 415, 422, 451] {

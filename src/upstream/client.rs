@@ -3,15 +3,16 @@
 //! Each runtime that sends has a client of its own: a connection's task runs in the runtime that connected, and no
 //! request is to wake another thread or to wait for its lock.
 //!
-//! A client sends each request once: it never retries, follows redirects, asks a proxy, decompresses
-//! or times out beyond the connect; whoever calls it watches the clock. It is replaced every few
+//! A client sends each request once: it never retries, follows redirects, asks a proxy that its provider does not name,
+//! decompresses or times out beyond the connect; whoever calls it watches the clock. It is replaced every few
 //! minutes so that addresses are resolved anew, while the old one finishes its requests.
 
 use super::BuildError;
 use crate::domain::random::RandomValue;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use reqwest::{Client, ClientBuilder, redirect, retry};
+use reqwest::{Client, ClientBuilder, Proxy, redirect, retry};
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +45,16 @@ impl ClientTls {
         Self::trusting(roots)
     }
 
+    /// The same, or one that trusts `authorities` alone, where there are any.
+    pub(super) fn of(&self, authorities: Option<&[CertificateDer<'static>]>) -> Result<Self, BuildError> {
+        let Some(authorities) = authorities else { return Ok(self.clone()) };
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority.clone()).map_err(|error| BuildError::Tls(error.to_string()))?;
+        }
+        Self::trusting(roots)
+    }
+
     fn trusting(roots: RootCertStore) -> Result<Self, BuildError> {
         // Given here, so that nothing depends on which provider the process has installed.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -63,14 +74,16 @@ impl ClientTls {
 }
 
 /// How a provider is connected to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub(super) struct ConnectionOptions {
     /// Whether to use TLS.
     pub(super) tls: bool,
     /// Whether to offer HTTP/2.
     pub(super) http2: bool,
-    /// How long connecting may take, TLS included.
+    /// How long connecting may take, the proxy's part and TLS included.
     pub(super) connect_timeout: Duration,
+    /// What it is reached through.
+    pub(super) proxy: Option<Proxy>,
 }
 
 /// A client for each runtime, which is replaced from time to time.
@@ -98,7 +111,7 @@ struct CurrentClient {
 impl ConnectionPool {
     /// A pool without connections.
     pub(super) fn build(options: ConnectionOptions, tls: ClientTls) -> Result<Self, reqwest::Error> {
-        let spare = client(options, &tls)?;
+        let spare = client(&options, &tls)?;
         Ok(Self { options, tls, spare, clients: ArcSwap::default() })
     }
 
@@ -141,7 +154,7 @@ impl ConnectionPool {
 
     /// A new client. One could be built before, so this one is as good as certain; else `otherwise` goes on.
     fn another(&self, otherwise: &Client) -> Client {
-        client(self.options, &self.tls).unwrap_or_else(|_| otherwise.clone())
+        client(&self.options, &self.tls).unwrap_or_else(|_| otherwise.clone())
     }
 }
 
@@ -154,7 +167,7 @@ fn age(draw: RandomValue) -> Duration {
     MAX_AGE.mul_f64(0.8 + 0.4 * draw.unit())
 }
 
-fn client(options: ConnectionOptions, tls: &ClientTls) -> Result<Client, reqwest::Error> {
+fn client(options: &ConnectionOptions, tls: &ClientTls) -> Result<Client, reqwest::Error> {
     let builder = Client::builder()
         .retry(retry::never())
         .redirect(redirect::Policy::none())
@@ -172,10 +185,14 @@ fn client(options: ConnectionOptions, tls: &ClientTls) -> Result<Client, reqwest
         .tcp_nodelay(true)
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(POOL_MAX_IDLE);
+    let builder = match &options.proxy {
+        Some(proxy) => builder.proxy(proxy.clone()),
+        None => builder,
+    };
     protocol(builder, options, tls).build()
 }
 
-fn protocol(builder: ClientBuilder, options: ConnectionOptions, tls: &ClientTls) -> ClientBuilder {
+fn protocol(builder: ClientBuilder, options: &ConnectionOptions, tls: &ClientTls) -> ClientBuilder {
     if !options.http2 {
         return builder.http1_only().tls_backend_preconfigured(tls.offering(&[b"http/1.1"]));
     }
@@ -204,7 +221,7 @@ mod tests {
     }
 
     fn plain(http2: bool) -> ConnectionOptions {
-        ConnectionOptions { tls: false, http2, connect_timeout: Duration::from_secs(10) }
+        ConnectionOptions { tls: false, http2, connect_timeout: Duration::from_secs(10), proxy: None }
     }
 
     #[tokio::test]
@@ -287,7 +304,7 @@ mod tests {
         // A host that is offered HTTP/2 may choose HTTP/1.1.
         for http2 in [false, true] {
             let options = ConnectionOptions { tls: true, ..plain(http2) };
-            let pool = ConnectionPool::build(options, trusting.clone()).expect("it can be built");
+            let pool = ConnectionPool::build(options.clone(), trusting.clone()).expect("it can be built");
             let response = pool.client(crate::clock::Clock.now(), RandomValue(0)).get(&url).send().await;
             let text = response.expect("the certificate is trusted").text().await;
             assert_eq!(text.expect("the answer is whole"), "secret handshake");

@@ -188,7 +188,7 @@ impl SecretFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{FieldSetup, HostProtocol};
+    use crate::upstream::{ConnectionSetup, FieldSetup, HostProtocol};
     use http::HeaderName;
 
     const ONE: &str = "sk-live-0123456789abcdef";
@@ -207,6 +207,7 @@ mod tests {
             max_completion_tokens: false,
             asks_usage: true,
             fields: FieldSetup { headers, ..FieldSetup::default() },
+            connection: ConnectionSetup::default(),
         })
     }
 

@@ -36,7 +36,9 @@ pub use answer::UpstreamAnswer;
 pub use body::AnswerBody;
 pub use models_reply::ModelsReply;
 pub use request::{AttemptError, ForwardedFields, Timeouts, UpstreamModel, UpstreamRequest};
-pub use setup::{BuildError, FieldSetup, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, SimSetup};
+pub use setup::{
+    BuildError, ConnectionSetup, FieldSetup, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, SimSetup,
+};
 
 use crate::clock::Clock;
 use crate::domain::call::Endpoint;

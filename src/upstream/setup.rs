@@ -8,6 +8,7 @@
 use crate::domain::secret::Secret;
 use crate::protocol::chat::answer::ChatQuirks;
 use http::HeaderName;
+use rustls::pki_types::CertificateDer;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,24 @@ pub struct NetworkSetup {
     pub asks_usage: bool,
     /// Its headers and query, beyond what every host gets.
     pub fields: FieldSetup,
+    /// Whom its certificate may come from, and what it is reached through.
+    pub connection: ConnectionSetup,
+}
+
+/// How the way to one host differs from that to others.
+#[derive(Clone, Default)]
+pub struct ConnectionSetup {
+    /// The authorities that its certificate may come from; `None`: those that the system trusts.
+    pub authorities: Option<Arc<[CertificateDer<'static>]>>,
+    /// The URL of the HTTP proxy that it is reached through, which may hold a password.
+    pub proxy: Option<Secret>,
+}
+
+impl PartialEq for ConnectionSetup {
+    fn eq(&self, other: &Self) -> bool {
+        self.authorities == other.authorities
+            && self.proxy.as_ref().map(Secret::expose) == other.proxy.as_ref().map(Secret::expose)
+    }
 }
 
 /// The headers and the query of what is sent to one host, beyond what every host gets.
@@ -103,6 +122,7 @@ impl PartialEq for NetworkSetup {
             && self.quirks() == other.quirks()
             && self.asks_usage == other.asks_usage
             && self.fields == other.fields
+            && self.connection == other.connection
     }
 }
 
@@ -149,6 +169,12 @@ pub enum BuildError {
     /// A configured header holds what none may hold.
     #[error("providers.{provider}.headers: a value holds characters that no header may hold")]
     Header {
+        /// The configured name of the provider.
+        provider: Arc<str>,
+    },
+    /// The URL of a proxy is none.
+    #[error("providers.{provider}.proxy: is not the URL of a proxy")]
+    Proxy {
         /// The configured name of the provider.
         provider: Arc<str>,
     },

@@ -77,6 +77,7 @@ pub(super) fn setup(base_url: String) -> ProviderSetup {
         max_completion_tokens: false,
         asks_usage: true,
         fields: FieldSetup::default(),
+        connection: ConnectionSetup::default(),
     };
     ProviderSetup {
         name: "p".into(),

@@ -35,10 +35,13 @@ mod idempotency;
 mod identity;
 mod ledger_room;
 mod limits;
+#[path = "../loopback/mod.rs"]
+mod loopback;
 mod messages;
 mod pinned;
 mod prices;
 mod priority;
+mod private_network;
 mod provider_itself;
 mod reload;
 mod responses;

@@ -99,6 +99,9 @@ pub(super) fn compile(
     let store = store_settings(&file.store, source);
     access::require_receipts(diagnostics, &file, &store);
     let teams = access::teams(&file);
+    for network in file.providers.iter().filter_map(|provider| provider.network.as_ref()) {
+        report_unreachable(diagnostics, network);
+    }
     let provider = |provider| provider_settings(provider, catalogue, &mut used);
     let providers = file.providers.into_iter().filter_map(provider).collect();
     CompiledConfig {
@@ -274,6 +277,21 @@ fn beside(file: &Path, path: PathBuf) -> (StoreLocation, Option<PathBuf>) {
     }
 }
 
+/// Reports what `ca` and `proxy` cannot do for the base URL that they are written beside.
+fn report_unreachable(diagnostics: &Diagnostics<'_>, network: &NetworkSection) {
+    let Some(base_url) = &network.base_url else { return };
+    if base_url.value.0.get(..6).is_none_or(|scheme| !scheme.eq_ignore_ascii_case("https:")) {
+        if let Some(ca) = &network.ca {
+            let why = "is for nothing: base_url is not encrypted, and no certificate is shown";
+            diagnostics.report_at(ca, why.to_owned(), "write base_url with https://, or remove `ca`".to_owned());
+        }
+        if let Some(proxy) = network.proxy.as_ref().filter(|_| network.http2.value) {
+            let why = "cannot pass HTTP/2 on that is not encrypted";
+            diagnostics.report_at(proxy, why.to_owned(), "write base_url with https://, or remove `http2`".to_owned());
+        }
+    }
+}
+
 /// `None` only where something is missing that was reported.
 fn provider_settings(
     provider: ProviderSection,
@@ -308,6 +326,8 @@ fn network_settings(protocol: ProtocolName, network: NetworkSection, quirks: &Ho
         base_url: network.base_url?.value.0,
         credentials: network.credential.into_iter().flatten().map(|secret| secret.value).collect(),
         http2: network.http2.value,
+        ca: network.ca.map(|ca| ca.value.0),
+        proxy: network.proxy.map(|proxy| proxy.value.0),
         max_tokens_name: max_tokens_name.unwrap_or(OutputCeiling::MaxTokens),
         stream_options: stream_options.unwrap_or(true),
         on_abandon: network.on_abandon.value,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::super::reader::{KeywordValue, Setting, SettingKey, SettingValue, Table, ValueError, keywords, section};
 use super::super::settings::{FinishReason, OnAbandon, OutputCeiling, ProtocolName, ProviderCredential};
 use super::super::value::{
-    BaseUrl, BodyMemberName, ForwardedHeaderName, ForwardedQueryName, HeaderText, Name, Percent, header_name,
+    BaseUrl, BodyMemberName, CaFile, ForwardedHeaderName, ForwardedQueryName, HeaderText, Name, Percent, ProxyUrl,
+    header_name,
 };
 use super::{check_name, nonzero};
 use crate::domain::secret::Secret;
@@ -47,6 +48,11 @@ section! {
         credential: Option<Vec<Setting<ProviderCredential>>> = list(),
         /// Whether to speak HTTP/2; one connection per host is then a ceiling.
         http2: Setting<bool> = or(false),
+        /// The authorities that its certificate may come from, as PEM, in place of those that the system trusts.
+        ca: Option<Setting<CaFile>> = optional(),
+        /// The HTTP proxy that it is reached through: by CONNECT, where base_url is https. No variable of the environment
+        /// names one in its place.
+        proxy: Option<Setting<ProxyUrl>> = optional(),
         /// What the ceiling of the output is called that the provider reads: money is held for it, and it is written by this
         /// name whatever a client calls it. Absent: as the price catalogue says of the host, else max_tokens.
         max_tokens_name: Option<Setting<OutputCeiling>> = optional(),

@@ -1,4 +1,4 @@
-//! Addresses to listen at, origins of web pages, and the URLs of providers and stores.
+//! Addresses to listen at, origins of web pages, and the URLs of providers, proxies and stores.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::config::listen::{ListenAddress, ListenAddressError};
 use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 use crate::config::settings::StoreLocation;
-use crate::domain::secret::MASK;
+use crate::domain::secret::{MASK, Secret};
 
 impl SettingValue for ListenAddress {
     const EXPECTED: &'static str = Self::EXPECTED;
@@ -133,6 +133,50 @@ impl SettingValue for BaseUrl {
 
     fn show(&self) -> DisplayValue {
         DisplayValue::Text(self.0.clone())
+    }
+}
+
+/// The URL of an HTTP proxy, which may hold a password where it is not written out in the file.
+#[derive(Clone)]
+pub(in crate::config) struct ProxyUrl(pub(in crate::config) Secret);
+
+impl SettingValue for ProxyUrl {
+    const EXPECTED: &'static str =
+        "a URL such as \"http://proxy.example:3128\"; one with a user and a password as \"env:NAME\" or \"file:/path\"";
+    const SENSITIVE: bool = true;
+
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[Hh][Tt][Tt][Pp]://[^@/?#]+/?")
+    }
+
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
+        if text.contains('@') && !value_ref.is_reference() {
+            value_ref.hide();
+            return Err(ValueError::hinting(
+                "a password may not be written out in the file",
+                "put the whole URL where the gateway starts, and write \"env:NAME\" or \"file:/path\"",
+            ));
+        }
+        let url: http::Uri = text.parse().map_err(|_| ValueError::new("is not a URL"))?;
+        if url.scheme_str() != Some("http") {
+            return Err(ValueError::hinting(
+                "is not the URL of an HTTP proxy",
+                "write http://HOST:PORT: proxies that speak TLS or SOCKS themselves are not supported",
+            ));
+        }
+        if url.host().is_none_or(str::is_empty) {
+            return Err(ValueError::new("has no host"));
+        }
+        if url.path_and_query().is_some_and(|path| path.as_str() != "/") || text.contains('#') {
+            return Err(ValueError::new("is more than scheme, host and port"));
+        }
+        Ok(Self(Secret::new(text)))
+    }
+
+    fn show(&self) -> DisplayValue {
+        // One with a password is a reference, of which nothing is shown.
+        DisplayValue::Text(self.0.expose().to_owned())
     }
 }
 

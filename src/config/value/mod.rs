@@ -14,11 +14,11 @@ mod tls;
 mod validity;
 mod zone;
 
-pub(super) use address::{BaseUrl, NetworkText, StoreUrl, WebOriginText};
+pub(super) use address::{BaseUrl, NetworkText, ProxyUrl, StoreUrl, WebOriginText};
 pub(super) use amount::{ByteSize, NonZeroDuration, Percent, WholeDays};
 pub(super) use day::{UtcDay, begins_unix_ms};
 pub(super) use expiry::Expiry;
 pub(super) use field::{BodyMemberName, ForwardedHeaderName, ForwardedQueryName, HeaderText, header_name};
 pub(super) use name::{LogFilter, Name};
 pub(super) use secret::SecretDigest;
-pub(super) use tls::{CertificateChain, PrivateKey};
+pub(super) use tls::{CaFile, CertificateChain, PrivateKey};

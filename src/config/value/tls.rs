@@ -1,10 +1,11 @@
-//! A certificate chain and its private key, both as PEM.
+//! A certificate chain and its private key, and the certificates of authorities, all as PEM.
 //!
-//! A value of these types could be read; whether the two belong together is checked where `[server.tls]` is
-//! compiled. No message here may hold a byte of either file.
+//! A value of these types could be read; whether chain and key belong together is checked where `[server.tls]` is
+//! compiled. No message here may hold a byte of a file.
 
 use std::sync::Arc;
 
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,6 +23,9 @@ pub(in crate::config) struct CertificateChain {
     pub(in crate::config) expires_unix_s: i64,
 }
 
+/// The certificates of the authorities that a host's certificate may come from; never empty.
+pub(in crate::config) struct CaFile(pub(in crate::config) Arc<[CertificateDer<'static>]>);
+
 /// The private key of a certificate, ready to sign.
 pub(in crate::config) struct PrivateKey(pub(in crate::config) Arc<dyn SigningKey>);
 
@@ -30,30 +34,33 @@ impl CertificateChain {
         const HINT: &str = "point to the whole chain as PEM, the server's own certificate first: `fullchain.pem` of \
                             certbot, `tls.crt` of Kubernetes";
         let error = |message| ValueError::hinting(message, HINT);
-        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        let certificates = read.map_err(|_| error("is not PEM"))?;
-        let first = certificates.first().ok_or_else(|| error("holds no certificate"))?;
+        let certificates = certificates(pem).map_err(error)?;
+        let first = &certificates[0];
         let readable = ParsedCertificate::try_from(first).ok().and_then(|_| validity::expires_unix_s(first));
         let expires_unix_s = readable.ok_or_else(|| error("holds a certificate that cannot be read"))?;
         Ok(Self { certificates, expires_unix_s })
     }
 }
 
-impl SettingValue for CertificateChain {
-    const EXPECTED: &'static str = "\"file:/path\"";
-    const SECRET: bool = true;
-
-    fn shape() -> SettingShape {
-        SettingShape::Reference
+impl CaFile {
+    fn parse(pem: &str) -> Result<Self, ValueError> {
+        const HINT: &str = "point to the certificate of the authority as PEM, several one after the other: `ca.crt` of \
+                            Kubernetes, `ca.pem` of most tools";
+        let error = |message| ValueError::hinting(message, HINT);
+        let certificates = certificates(pem).map_err(error)?;
+        let mut roots = RootCertStore::empty();
+        for certificate in &certificates {
+            roots.add(certificate.clone()).map_err(|_| error("holds a certificate that cannot be read"))?;
+        }
+        Ok(Self(certificates.into()))
     }
+}
 
-    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
-        Self::parse(&file_text(value_ref)?)
-    }
-
-    fn show(&self) -> DisplayValue {
-        DisplayValue::Masked
-    }
+/// Every certificate of a file, at least one; the error is what is wrong with it.
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let certificates = read.map_err(|_| "is not PEM")?;
+    if certificates.is_empty() { Err("holds no certificate") } else { Ok(certificates) }
 }
 
 impl PrivateKey {
@@ -74,22 +81,31 @@ impl PrivateKey {
     }
 }
 
-impl SettingValue for PrivateKey {
-    const EXPECTED: &'static str = CertificateChain::EXPECTED;
-    const SECRET: bool = true;
+/// What is written as a reference to a file alone, read by `parse`, and never shown.
+macro_rules! of_file {
+    ($type:ty) => {
+        impl SettingValue for $type {
+            const EXPECTED: &'static str = "\"file:/path\"";
+            const SECRET: bool = true;
 
-    fn shape() -> SettingShape {
-        SettingShape::Reference
-    }
+            fn shape() -> SettingShape {
+                SettingShape::Reference
+            }
 
-    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
-        Self::parse(&file_text(value_ref)?)
-    }
+            fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
+                Self::parse(&file_text(value_ref)?)
+            }
 
-    fn show(&self) -> DisplayValue {
-        DisplayValue::Masked
-    }
+            fn show(&self) -> DisplayValue {
+                DisplayValue::Masked
+            }
+        }
+    };
 }
+
+of_file!(CertificateChain);
+of_file!(CaFile);
+of_file!(PrivateKey);
 
 /// The text of a file, which may have many lines.
 fn file_text(value_ref: &ConfigValueRef<'_>) -> Result<Zeroizing<String>, ValueError> {
@@ -129,6 +145,18 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
             "holds a certificate that cannot be read",
         );
+    }
+
+    #[test]
+    fn every_authority_of_a_file_is_read() {
+        let (one, two) = (issued(), issued());
+        let read = CaFile::parse(&(one.cert.pem() + &two.cert.pem())).expect("these are certificates");
+        assert_eq!(*read.0, [one.cert.der().clone(), two.cert.der().clone()]);
+        let check = |pem: &str, expected: &str| assert_eq!(refused(CaFile::parse(pem)), expected, "{pem}");
+        check("hello", "holds no certificate");
+        check(&one.signing_key.serialize_pem(), "holds no certificate");
+        let broken = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        check(&(one.cert.pem() + broken), "holds a certificate that cannot be read");
     }
 
     #[test]

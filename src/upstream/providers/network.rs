@@ -20,7 +20,7 @@ use crate::upstream::echoed_secrets::ProviderSecrets;
 use crate::upstream::{AttemptError, BuildError, HostProtocol, NetworkSetup, ProviderSetup, UpstreamRequest};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use reqwest::{Request, Url};
+use reqwest::{Proxy, Request, Url};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,8 +52,10 @@ impl NetworkProvider {
             tls: base.scheme() == "https",
             http2: setup.http2,
             connect_timeout: provider.connect_timeout,
+            proxy: setup.connection.proxy.as_ref().map(|url| proxy(url, provider)).transpose()?,
         };
-        let pool = ConnectionPool::build(options, tls.clone()).map_err(|error| BuildError::Client {
+        let tls = tls.of(setup.connection.authorities.as_deref())?;
+        let pool = ConnectionPool::build(options, tls).map_err(|error| BuildError::Client {
             provider: provider.name.clone(),
             problem: error.without_url().to_string(),
         })?;
@@ -194,6 +196,10 @@ fn base_url(text: &str) -> Result<Url, String> {
     }
     url.as_str().parse::<Uri>().map_err(|error| format!("cannot be requested: {error}"))?;
     Ok(url)
+}
+
+fn proxy(url: &Secret, provider: &ProviderSetup) -> Result<Proxy, BuildError> {
+    Proxy::all(url.expose()).map_err(|_| BuildError::Proxy { provider: provider.name.clone() })
 }
 
 fn url_of(base: &Url, path: &str) -> Url {
