@@ -8,8 +8,12 @@
 mod addresses;
 #[path = "cli/ask.rs"]
 mod ask;
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/drill.rs"]
 mod drill;
+#[path = "loopback/mod.rs"]
+mod loopback;
 #[path = "cli/masks.rs"]
 mod masks;
 #[path = "cli/providers.rs"]

@@ -47,6 +47,12 @@ pub(super) fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Whether a gateway serves `address`.
+pub(super) fn answers(address: &ListenAddress) -> bool {
+    let address = address.reachable().map_or_else(|| address.clone(), Into::into);
+    ask_either_way(&address, "/livez").is_ok_and(|status| code(&status) == Some("200"))
+}
+
 fn code(status: &str) -> Option<&str> {
     status.split(' ').nth(1)
 }

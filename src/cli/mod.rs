@@ -19,6 +19,7 @@ mod context;
 mod cost;
 mod credits;
 mod demo_store;
+mod doctor;
 mod drill;
 pub mod environment;
 mod explain;
@@ -30,6 +31,7 @@ mod keys;
 mod migrate;
 mod operator;
 mod prices;
+mod provider_probe;
 mod provider_warnings;
 pub mod reload;
 mod residency;
@@ -85,6 +87,8 @@ enum Command {
     Init(init::InitArgs),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
     Check(check::CheckArgs),
+    /// Say what a gateway would meet here: providers, certificates, credentials, files, disk, clock; and what to do
+    Doctor(doctor::DoctorArgs),
     /// Say where a request would go and why nowhere else, or what became of one
     Explain(explain::ExplainArgs),
     /// Show what a running gateway sends where, and what it does not: whose fault, since when, tried again when
@@ -206,6 +210,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(&args),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(&args).map_err(Into::into),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Status(args) => status::status(&args),
         Command::Ask(args) => ask::ask(&args),

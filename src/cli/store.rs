@@ -199,7 +199,6 @@ impl CommandError {
     }
 
     /// The message.
-    #[cfg(test)]
     pub(super) fn message(&self) -> &str {
         &self.message
     }

@@ -45,6 +45,21 @@ pub(super) fn amount(text: &str) -> Result<NanoUsd, &'static str> {
     NanoUsd::parse_usd(digits).map(|amount| NanoUsd(sign * amount.0)).ok_or(WRONG)
 }
 
+/// Reads a size such as `512MiB`, in bytes.
+pub(super) fn size(text: &str) -> Result<u64, &'static str> {
+    crate::config::parse_size(text).ok_or("write a whole number and B, KiB, MiB or GiB: 512MiB, 10GiB")
+}
+
+/// A size for people, rounded down: `1.5 GiB`.
+pub(super) fn size_text(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| bytes >= *unit) else { return format!("{bytes} B") };
+    match (bytes / unit, bytes % unit * 10 / unit) {
+        (whole, 0) => format!("{whole} {name}"),
+        (whole, tenth) => format!("{whole}.{tenth} {name}"),
+    }
+}
+
 /// The change of a field: a new value, none, or (`None`) no change.
 pub(super) fn either<T>(value: Option<T>, none: bool) -> Option<Option<T>> {
     if none { Some(None) } else { value.map(Some) }

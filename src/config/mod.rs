@@ -26,6 +26,7 @@ mod source;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 pub use catalogue::{
@@ -46,6 +47,7 @@ pub use settings::{
     StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings,
 };
 pub use source::{ConfigSource, find};
+pub use value::{certificate_expires_unix_s, parse_size};
 
 pub use crate::domain::secret::{KeyHash, MASK, Secret};
 
@@ -119,6 +121,11 @@ impl Snapshot {
         };
         let team = key.team.as_ref().map(|name| (name.clone(), budget(name)));
         Some(KeyRecord::of(key.name.clone(), policy, team, &key.own, key.expires))
+    }
+
+    /// The files that it refers to, whether or not they are there.
+    pub fn referenced_paths(&self) -> impl Iterator<Item = &Path> {
+        self.referenced_files.paths()
     }
 
     /// The key whose secret has this hash.

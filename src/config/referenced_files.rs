@@ -21,6 +21,11 @@ impl ReferencedFiles {
         self.0.insert(path.to_owned(), text.map(digest));
     }
 
+    /// Where they are.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+
     /// Whether the content of one of them is different now.
     pub(super) fn have_changed(&self, environment: &dyn Environment) -> bool {
         self.0.iter().any(|(path, seen)| environment.read(path).ok().map(|text| digest(&text)) != *seen)

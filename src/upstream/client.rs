@@ -66,7 +66,7 @@ impl ClientTls {
         Ok(Self(Arc::new(config)))
     }
 
-    fn offering(&self, protocols: &[&[u8]]) -> ClientConfig {
+    pub(super) fn offering(&self, protocols: &[&[u8]]) -> ClientConfig {
         let mut config = ClientConfig::clone(&self.0);
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config

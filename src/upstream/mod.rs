@@ -11,6 +11,7 @@ pub mod answer;
 mod body;
 pub mod classify;
 mod client;
+mod connection_check;
 mod content_type;
 #[cfg(test)]
 mod corpus;
@@ -34,6 +35,7 @@ mod whole_answer;
 
 pub use answer::UpstreamAnswer;
 pub use body::AnswerBody;
+pub use connection_check::{ConnectionFault, ConnectionKind, ConnectionProblem, ConnectionRecord};
 pub use models_reply::ModelsReply;
 pub use request::{AttemptError, ForwardedFields, Timeouts, UpstreamModel, UpstreamRequest};
 pub use setup::{
@@ -104,6 +106,16 @@ impl Upstreams {
     /// When `provider` is of another snapshot.
     pub async fn list_models(&self, provider: ProviderId, credential: usize) -> Option<ModelsReply> {
         models_reply::ask(&self.providers[provider.index()], credential, self.clock).await
+    }
+
+    /// The steps to the host of `provider`, as far as they lead; `None` if it is simulated.
+    ///
+    /// # Panics
+    /// When `provider` is of another snapshot.
+    pub async fn connect(&self, provider: ProviderId) -> Option<Vec<ConnectionRecord>> {
+        let ProviderProtocol::Network(host) = &self.providers[provider.index()].setup().protocol else { return None };
+        let tls = self.tls.of(host.connection.authorities.as_deref()).ok()?;
+        Some(connection_check::connect(host, &tls, self.clock).await)
     }
 
     /// Whether `provider` says that it does not have `endpoint`, asked with its credential numbered `credential`.

@@ -10,7 +10,9 @@ use super::held::HeldAnswer;
 use super::providers::{UpstreamProvider, UpstreamReply};
 use crate::clock::Clock;
 use crate::domain::memory::InFlightAllowance;
-use std::time::Duration;
+use http::HeaderMap;
+use http::header::DATE;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// How long a provider may take, body included.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,6 +28,8 @@ pub struct ModelsReply {
     pub models: Option<Vec<String>>,
     /// What the provider says, masked, or what went wrong on the way.
     pub said: Option<Box<str>>,
+    /// The Unix second that the provider's clock shows, where the reply says it.
+    pub date_unix_s: Option<i64>,
     /// From the question to the end of the reply.
     pub elapsed: Duration,
 }
@@ -43,7 +47,7 @@ pub(super) async fn ask(provider: &UpstreamProvider, credential: usize, clock: C
         reply = reply => reply?,
         () = clock.sleep(PATIENCE) => {
             let said = format!("no answer within {} s", PATIENCE.as_secs());
-            ModelsReply { status: None, models: None, said: Some(said.into()), elapsed: PATIENCE }
+            ModelsReply { status: None, models: None, said: Some(said.into()), date_unix_s: None, elapsed: PATIENCE }
         }
     };
     Some(ModelsReply { elapsed: clock.now() - start, ..reply })
@@ -53,7 +57,7 @@ async fn read(mut reply: UpstreamReply, clock: Clock) -> ModelsReply {
     if let Err(error) = reply.undo_codings() {
         return unanswered(error, Some(reply.status.as_u16()));
     }
-    let UpstreamReply { status, mut source, grammar, .. } = reply;
+    let UpstreamReply { status, mut source, grammar, headers } = reply;
     let mut held = HeldAnswer::none(&InFlightAllowance::default());
     let body = match source.collect(MAX_LIST, &mut held, clock, &mut || {}).await {
         Ok(body) => body,
@@ -67,11 +71,17 @@ async fn read(mut reply: UpstreamReply, clock: Clock) -> ModelsReply {
     } else {
         (None, grammar.read_error(&body).sentence)
     };
-    ModelsReply { status: Some(status.as_u16()), models, said, elapsed: Duration::ZERO }
+    let date_unix_s = date_unix_s(&headers);
+    ModelsReply { status: Some(status.as_u16()), models, said, date_unix_s, elapsed: Duration::ZERO }
+}
+
+fn date_unix_s(headers: &HeaderMap) -> Option<i64> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
 }
 
 fn unanswered(error: AttemptError, status: Option<u16>) -> ModelsReply {
-    ModelsReply { status, models: None, said: Some(error.detail), elapsed: Duration::ZERO }
+    ModelsReply { status, models: None, said: Some(error.detail), date_unix_s: None, elapsed: Duration::ZERO }
 }
 
 #[cfg(test)]
@@ -121,10 +131,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_provider_says_is_masked() {
-        let refused = "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\
+        let refused = "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\nconnection: close\r\n\
+                       date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n\
                        {\"error\":{\"message\":\"Incorrect API key provided: sk-abcdefgh12345678\"}}";
         let (reply, _) = asked(vec![Act::Write(refused.into()), Act::Close]).await;
-        assert_eq!((reply.status, reply.models), (Some(401), None));
+        assert_eq!((reply.status, reply.models, reply.date_unix_s), (Some(401), None, Some(784_111_777)));
         let said = reply.said.expect("the provider said something");
         assert!(said.starts_with("Incorrect API key provided") && !said.contains("12345678"), "{said}");
     }

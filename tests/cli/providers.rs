@@ -8,6 +8,14 @@ use std::process::Output;
 /// A provider that answers every request of a connection with what `answer` makes of its first line and credential: JSON,
 /// or a stream. It ends with the test's process.
 pub(super) fn provider(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static) -> String {
+    provider_with("", answer)
+}
+
+/// The same with a line of its own in every head, which ends with CRLF.
+pub(super) fn provider_with(
+    own: &'static str,
+    answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let url = format!("http://{}/v1", listener.local_addr().expect("it is bound"));
     std::thread::spawn(move || {
@@ -29,7 +37,7 @@ pub(super) fn provider(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'st
             let kind = if body.starts_with("data: ") { "text/event-stream" } else { "application/json" };
             let _ = write!(
                 reader.get_mut(),
-                "HTTP/1.1 {status} It\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
+                "HTTP/1.1 {status} It\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n{own}connection: close\r\n\r\n\
                  {body}",
                 body.len()
             );

@@ -127,6 +127,11 @@ impl SettingValue for WholeDays {
     }
 }
 
+/// The number of bytes that a size such as `1GiB` is; `None` where it is none.
+pub fn parse_size(text: &str) -> Option<u64> {
+    scaled(text, &SIZE_UNITS).ok()
+}
+
 /// A number of bytes, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct ByteSize(pub(in crate::config) u64);

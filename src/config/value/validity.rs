@@ -8,7 +8,7 @@ use x509_cert::der::{Class, Decode, Error, SliceReader, Tagged};
 use x509_cert::time::Time;
 
 /// The Unix second at which the certificate ends; `None` where that cannot be read.
-pub(super) fn expires_unix_s(certificate: &[u8]) -> Option<i64> {
+pub fn expires_unix_s(certificate: &[u8]) -> Option<i64> {
     let not_after = not_after(certificate).ok()?;
     i64::try_from(not_after.to_unix_duration().as_secs()).ok()
 }
