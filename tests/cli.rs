@@ -12,10 +12,14 @@ mod ask;
 mod doctor;
 #[path = "cli/drill.rs"]
 mod drill;
+#[path = "cli/logs.rs"]
+mod logs;
 #[path = "loopback/mod.rs"]
 mod loopback;
 #[path = "cli/masks.rs"]
 mod masks;
+#[path = "cli/models.rs"]
+mod models;
 #[path = "cli/providers.rs"]
 mod providers;
 #[path = "cli/terminal.rs"]

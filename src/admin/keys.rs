@@ -207,6 +207,19 @@ impl AdminOperations {
         Ok(IssuedKey { key, secret })
     }
 
+    /// Takes the key's secrets away, for good. Its name is not free again.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing was changed.
+    pub async fn delete_key(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        expected: Option<i64>,
+    ) -> Result<KeyView, AdminError> {
+        self.change_key(snapshot, name, expected, |key| Ok(key.deleted())).await
+    }
+
     /// The key called `name`.
     ///
     /// # Errors
@@ -253,6 +266,9 @@ impl AdminOperations {
                 let in_file = in_file.then(|| AdminError::InFile { kind: RecordKind::Key, name: name.to_owned() });
                 return Err(in_file.unwrap_or_else(|| not_found(name)));
             };
+            if key.is_deleted() {
+                return Err(AdminError::Deleted { name: name.to_owned() });
+            }
             if expected.is_some_and(|expected| expected != key.version) {
                 return Err(AdminError::Stale);
             }

@@ -192,6 +192,12 @@ pub enum AdminError {
         /// The key.
         name: String,
     },
+    /// The key was deleted.
+    #[error("the key '{name}' was deleted, which is for good; make one with another name")]
+    Deleted {
+        /// The key.
+        name: String,
+    },
     /// The record was changed since its version was read.
     #[error("it was changed meanwhile; look at it again and repeat what still fits")]
     Stale,

@@ -5,11 +5,10 @@
 //!
 //! Start reading at [`ask`].
 
-use super::gateway_client::{GatewayClient, GatewayClientError, GatewayUrl};
+use super::client_target::{ClientArgs, unanswered};
+use super::printable;
 use super::store::CommandError;
-use super::{ConfigArgs, find_config, printable};
-use crate::config::{Environment, ProcessEnvironment, Snapshot, load};
-use crate::domain::secret::Secret;
+use crate::config::Snapshot;
 use crate::protocol::sse::SseReader;
 use bytes::Bytes;
 use clap::Args;
@@ -55,14 +54,8 @@ pub(super) struct AskArgs {
     /// Print the answer as JSON, whole, as it came
     #[arg(long)]
     json: bool,
-    /// Where the gateway serves clients, or unix:/path [default: OPENAI_BASE_URL, else the address in the configuration]
-    #[arg(long, value_name = "URL")]
-    url: Option<GatewayUrl>,
-    /// A key [default: OPENAI_API_KEY, where OPENAI_BASE_URL is set]
-    #[arg(long, value_name = "KEY", env = "TIERWAY_API_KEY", hide_env_values = true)]
-    key: Option<String>,
     #[command(flatten)]
-    config_args: ConfigArgs,
+    gateway: ClientArgs,
 }
 
 /// Asks, and shows the answer.
@@ -78,11 +71,15 @@ pub(super) fn ask(args: &AskArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn answer(args: &AskArgs) -> Result<(), CommandError> {
-    let target = AskTarget::of(args)?;
-    let body = Bytes::from(request(args, target.model, prompt(args)?).to_string());
+    let target = args.gateway.target()?;
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => example_model(&args.gateway.configuration()?, target.is_named)?,
+    };
+    let body = Bytes::from(request(args, model, prompt(args)?).to_string());
     let path = format!("{}/chat/completions", target.prefix);
     let sent = target.client.send(Method::POST, &path, Some(body)).await;
-    let answer = sent.map_err(|error| unreachable(&target.client.url, &error))?;
+    let answer = sent.map_err(|error| unanswered(&target.client.url, &error))?;
     if args.headers {
         show_headers(&answer).map_err(CommandError::failed)?;
     }
@@ -94,69 +91,6 @@ async fn answer(args: &AskArgs) -> Result<(), CommandError> {
         return super::print(&format!("{}\n", String::from_utf8_lossy(&body).trim_end())).map_err(CommandError::failed);
     }
     show_stream(answer.into_body()).await
-}
-
-/// Which gateway is asked, for which model.
-struct AskTarget {
-    client: GatewayClient,
-    /// What goes before the path of an endpoint, where the address does not have it.
-    prefix: &'static str,
-    model: String,
-}
-
-impl AskTarget {
-    /// From the command line and the environment, and from the configuration where these do not say it all.
-    fn of(args: &AskArgs) -> Result<Self, CommandError> {
-        let variable = |name| ProcessEnvironment.variable(name).filter(|value: &String| !value.is_empty());
-        let named = match (&args.url, variable("OPENAI_BASE_URL")) {
-            (Some(url), _) => Some(url.clone()),
-            (None, Some(url)) => {
-                Some(url.parse().map_err(|why: String| CommandError::usage(format!("OPENAI_BASE_URL: {why}")))?)
-            }
-            (None, None) => None,
-        };
-        // A key for another host is not sent to this one.
-        let beside_url = || variable("OPENAI_API_KEY").filter(|_| args.url.is_none() && named.is_some());
-        let key = args.key.clone().or_else(beside_url).ok_or_else(|| {
-            CommandError::usage(
-                "there is no key to ask with\n  help: --key, or TIERWAY_API_KEY; `serve` prints the demo's",
-            )
-        })?;
-        let snapshot = || configuration(args);
-        let (url, known) = match named.clone() {
-            Some(url) => (url, None),
-            None => configured(&snapshot()?)?,
-        };
-        let model = match &args.model {
-            Some(model) => model.clone(),
-            None => example_model(&snapshot()?, named.is_some())?,
-        };
-        let prefix = if url.url.path().trim_end_matches('/').ends_with("/v1") { "" } else { "/v1" };
-        Ok(Self { client: GatewayClient { url, token: Secret::new(key), known }, prefix, model })
-    }
-}
-
-fn configuration(args: &AskArgs) -> Result<Snapshot, CommandError> {
-    let source = find_config(args.config_args.config.as_deref());
-    let snapshot = source.and_then(|source| load(&source, &ProcessEnvironment, &[]));
-    snapshot.map_err(|problems| {
-        let help = "  help: run this where the gateway runs, or give --url, --key and --model";
-        CommandError::configuration(format!("{}\n{help}", problems.render(true).trim_end()))
-    })
-}
-
-type KnownCertificate = Option<rustls::pki_types::CertificateDer<'static>>;
-
-fn configured(snapshot: &Snapshot) -> Result<(GatewayUrl, KnownCertificate), CommandError> {
-    let server = &snapshot.server;
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
-    let url = GatewayUrl::of(scheme, &server.listen).ok_or_else(|| {
-        CommandError::usage(
-            "the configuration lets the system choose the port\n  help: --url names the address that the gateway printed",
-        )
-    })?;
-    let known = server.tls.as_ref().and_then(|tls| tls.certified.cert.first());
-    Ok((url, known.map(|known| known.clone().into_owned())))
 }
 
 fn example_model(snapshot: &Snapshot, elsewhere: bool) -> Result<String, CommandError> {
@@ -292,15 +226,4 @@ impl Shown {
         self.new_line();
         CommandError::failed(format!("the answer broke off: {why}"))
     }
-}
-
-fn unreachable(url: &GatewayUrl, error: &GatewayClientError) -> CommandError {
-    let why = match error {
-        GatewayClientError::Unreachable(why) => why.clone(),
-        GatewayClientError::Token => "it refuses the key".to_owned(),
-        GatewayClientError::Status(status) => format!("it answers {status}"),
-    };
-    CommandError::failed(format!(
-        "no gateway answers at {url}: {why}\n  help: is it running (`tierway serve`)? --url names another address"
-    ))
 }

@@ -12,6 +12,7 @@ mod banner;
 mod budgets;
 pub mod check;
 mod check_live;
+mod client_target;
 mod completions;
 mod config_schema;
 pub mod config_show;
@@ -28,7 +29,9 @@ mod gateway_client;
 mod healthcheck;
 mod init;
 mod keys;
+mod logs;
 mod migrate;
+mod models;
 mod operator;
 mod prices;
 mod provider_probe;
@@ -95,6 +98,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Ask a model through a running gateway, and show the answer as it comes
     Ask(ask::AskArgs),
+    /// Show what a key may write as `model`, asked of a running gateway, or all of the configuration
+    Models(models::ModelsArgs),
     /// Make, list, rotate and take away keys, beside a running gateway or without one
     Keys {
         #[command(subcommand)]
@@ -129,6 +134,8 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
     Usage(usage::UsageArgs),
+    /// Show a line for each request in columns, from the ledger; -f shows further ones as they end
+    Logs(logs::LogsArgs),
     /// Say what tokens cost, and what they would have cost with another split or price
     Cost(cost::CostArgs),
     /// Show the prices and limits of known models, and take newer ones
@@ -214,6 +221,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Status(args) => status::status(&args),
         Command::Ask(args) => ask::ask(&args),
+        Command::Models(args) => models::models(&args),
         Command::Keys { command } => keys::keys(&command),
         Command::Teams { command } => teams::teams(&command),
         Command::Credits { command } => credits::credits(&command),
@@ -222,6 +230,7 @@ pub fn main() -> ExitCode {
         Command::Sla { command } => sla::sla(&command),
         Command::Drill(args) => drill::drill(&args),
         Command::Usage(args) => usage::usage(&args),
+        Command::Logs(args) => logs::logs(&args),
         Command::Cost(args) => cost::cost(&args),
         Command::Prices { command } => prices::prices(&command),
         Command::Budgets(args) => budgets::budgets(&args),

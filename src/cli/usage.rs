@@ -57,7 +57,8 @@ fn dimension_parser() -> impl TypedValueParser<Value = Dimension> {
         .try_map(|name| Dimension::of_name(&name).ok_or("no such"))
 }
 
-fn condition(text: &str) -> Result<Condition, String> {
+/// Reads a condition such as `key=growth-app`.
+pub(super) fn condition(text: &str) -> Result<Condition, String> {
     let names = || Dimension::ALL.map(Dimension::name).join(", ");
     let (name, value) = text.split_once('=').ok_or("write WHAT=VALUE, such as key=growth-app")?;
     let dimension = Dimension::of_name(name).ok_or_else(|| format!("there is no `{name}`; there are {}", names()))?;

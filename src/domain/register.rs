@@ -35,7 +35,7 @@ pub struct StoredKey {
     pub created_unix_ms: i64,
     /// The version of its last change; every change to the register gets a higher one.
     pub version: i64,
-    /// Its secrets, oldest first.
+    /// Its secrets, oldest first; none of one that was deleted.
     pub secrets: Vec<StoredSecret>,
 }
 
@@ -101,9 +101,22 @@ impl StoredKey {
         Self { secrets, ..self.clone() }
     }
 
+    /// The same key without its secrets, for good: its name stays, because reports and budgets stand under it.
+    #[must_use]
+    pub fn deleted(&self) -> Self {
+        Self { disabled: true, secrets: Vec::new(), ..self.clone() }
+    }
+
+    /// Whether it was [`deleted`](Self::deleted).
+    pub fn is_deleted(&self) -> bool {
+        self.disabled && self.secrets.is_empty()
+    }
+
     /// The state of the key at `now_unix_ms`.
     pub fn state(&self, now_unix_ms: i64) -> KeyState {
-        if self.disabled {
+        if self.is_deleted() {
+            KeyState::Deleted
+        } else if self.disabled {
             KeyState::Disabled
         } else if self.expires.is_some_and(|end| now_unix_ms.div_euclid(1000) >= end) {
             KeyState::Expired
@@ -122,6 +135,8 @@ pub enum KeyState {
     Disabled,
     /// It has expired.
     Expired,
+    /// It was deleted, for good.
+    Deleted,
 }
 
 impl KeyState {
@@ -131,6 +146,7 @@ impl KeyState {
             Self::Active => "active",
             Self::Disabled => "disabled",
             Self::Expired => "expired",
+            Self::Deleted => "deleted",
         }
     }
 }

@@ -15,14 +15,12 @@ use crate::config::{
 };
 use crate::domain::body_member::ListedMembers;
 use crate::domain::budget::{Account, Scope};
-use crate::domain::id::{DeploymentId, KeyId, ModelId, PolicyId, ProviderId, RegionId, TeamId};
+use crate::domain::id::{DeploymentId, KeyId, PolicyId, ProviderId, TeamId};
 use crate::domain::memory::InFlightBytes;
-use crate::domain::policy::{KeyRecord, ResolvedName, is_valid};
-use crate::domain::pricing::Price;
+use crate::domain::policy::{KeyRecord, is_valid};
 use crate::domain::provider_state::ProviderAccount;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::plan::RoutePlan;
-use crate::domain::routing::table::{Model, RoutingTable, Target};
 use crate::domain::secret::without_credentials;
 use crate::domain::status::DeploymentStatus;
 use crate::store::budget_pool::BudgetAccount;
@@ -34,7 +32,7 @@ use crate::upstream::{
 use foldhash::fast::FixedState;
 use http::HeaderName;
 use parking_lot::RwLock;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -253,65 +251,6 @@ impl ActiveConfig {
         let keys = self.file_keys.values().chain(stored_keys.values().map(|stored| &stored.key));
         keys.flat_map(|key| key.budgets.iter()).map(|account| account.account().clone()).collect()
     }
-
-    /// A name a key may use, as `GET /v1/models` lists it, with the price at `now_ms` (Unix milliseconds).
-    pub(super) fn listed(
-        &self,
-        name: Arc<str>,
-        requested: ResolvedName,
-        now_ms: i64,
-        allows_region: impl Fn(RegionId) -> bool,
-    ) -> ListedModel {
-        let table = &self.snapshot.table;
-        let model = match requested {
-            ResolvedName::Reserved(model) | ResolvedName::Plain(Target::Model(model)) => Some(table.model(model)),
-            ResolvedName::Plain(Target::Alias(_) | Target::Tier(_)) => None,
-        };
-        let mut deployments = Vec::new();
-        self.deployments_of(requested, &mut deployments);
-        let regions: BTreeSet<_> = deployments
-            .into_iter()
-            .map(|id| table.deployment(id).region)
-            .filter(|region| allows_region(*region))
-            .map(|region| table.region(region).clone())
-            .collect();
-        ListedModel {
-            name,
-            price: model.and_then(|model| listed_price(table, model, now_ms)),
-            context: model.and_then(|model| model.context),
-            regions: regions.into_iter().collect(),
-        }
-    }
-
-    fn deployments_of(&self, requested: ResolvedName, into: &mut Vec<DeploymentId>) {
-        let table = &self.snapshot.table;
-        let shared = |model: ModelId| {
-            let lent = table.model(model).dedicated.iter().filter(|id| table.deployment(**id).lend);
-            table.model(model).shared.iter().chain(lent).copied()
-        };
-        match requested {
-            ResolvedName::Reserved(model) => into.extend(&table.model(model).dedicated),
-            ResolvedName::Plain(Target::Model(model)) => into.extend(shared(model)),
-            ResolvedName::Plain(Target::Tier(tier)) => {
-                into.extend(table.tier(tier).models.iter().flat_map(|(model, _)| shared(*model)));
-            }
-            ResolvedName::Plain(Target::Alias(alias)) => {
-                for (part, _) in &table.aliases[alias].split {
-                    self.deployments_of(ResolvedName::Plain(*part), into);
-                }
-            }
-        }
-    }
-}
-
-/// The price of `model` as clients see it: its own, else the highest that its deployments have of the price catalogue.
-fn listed_price(table: &RoutingTable, model: &Model, now_ms: i64) -> Option<(Price, Option<Arc<str>>)> {
-    if let Some(prices) = &model.price {
-        return Some((prices.at(now_ms).price, None));
-    }
-    let own = model.shared.iter().chain(&model.dedicated).filter_map(|id| table.deployment(*id).price.as_ref());
-    let of_catalogue = own.filter_map(|prices| Some((prices.at(now_ms).price, Some(prices.catalogue()?.clone()))));
-    of_catalogue.max_by_key(|(price, _)| price.input.0.saturating_add(price.output.0))
 }
 
 /// The key of `record`, with its number, its policy's and that of its team, which is the key itself where it has none.
@@ -344,20 +283,6 @@ fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, Re
         resolved(record.clone(), budgets, context)
     };
     snapshot.keys.iter().map(|(hash, record)| (*hash, resolve(record))).collect()
-}
-
-/// A model, alias or tier that a key may use.
-#[derive(Clone, Debug)]
-pub struct ListedModel {
-    /// The name to use as `model`.
-    pub name: Arc<str>,
-    /// Its price, and the day of the price catalogue that it is from; `None` for aliases and tiers, and where no price
-    /// is known.
-    pub price: Option<(Price, Option<Arc<str>>)>,
-    /// The maximum of input and output together, in tokens, where known.
-    pub context: Option<u64>,
-    /// The regions that this key's requests for it may be sent to, sorted.
-    pub regions: Vec<Arc<str>>,
 }
 
 /// Why a snapshot cannot be activated.

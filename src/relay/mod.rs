@@ -20,6 +20,7 @@ mod guard;
 pub mod health;
 mod idempotency;
 mod in_flight;
+mod listed_model;
 mod missing_endpoint;
 mod operate;
 mod pinned;
@@ -31,10 +32,11 @@ mod spend;
 mod state;
 mod stored_response;
 
-pub use active_config::{ActivateError, ActiveConfig, ForwardedNames, ListedModel, provider_setup};
+pub use active_config::{ActivateError, ActiveConfig, ForwardedNames, provider_setup};
 pub use deliver::ReplyBody;
 pub use error::{ServeError, StreamFailure};
 pub use fault_registry::FaultRegistry;
+pub use listed_model::{ListedModel, listed_model};
 pub use operate::RelayParts;
 pub use request::{CallReader, ErrorReply, RawRequest, RequestOptions, RequestTarget, ResponseMetadata, SuccessReply};
 

@@ -4,9 +4,10 @@
 //!
 //! Start reading at [`Relay::new`], then [`Relay::reload`].
 
-use super::active_config::{ActivateError, ActiveConfig, ListedModel, ResolvedKey};
+use super::active_config::{ActivateError, ActiveConfig, ResolvedKey};
 use super::background::DeferredCharges;
 use super::health::{HealthRegistry, StatusClock};
+use super::listed_model::{ListedModel, listed_model};
 use super::read_on::StopEvent;
 use super::{FaultRegistry, Relay, RelayContext, hash_of, identify};
 use crate::clock::Clock;
@@ -207,8 +208,10 @@ impl Relay {
         let ResolvedKey { id, record: key, .. } = identify(&self.context, &active, hash_of(key))?;
         self.context.check_refused(id, &key)?;
         let now_ms = self.context.clock.unix_ms();
-        let names = key.policy.usable_names(&active.snapshot.table).into_iter();
-        let listed = |(name, asked)| active.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
+        let table = &active.snapshot.table;
+        let allows = |region| key.policy.allows_region(region);
+        let names = key.policy.usable_names(table).into_iter();
+        let listed = |(name, asked)| listed_model(table, name, asked, now_ms, allows);
         Ok(names.map(listed).collect())
     }
 

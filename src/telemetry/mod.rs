@@ -15,7 +15,7 @@ pub mod metrics;
 mod registry;
 pub mod rfc3339;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod terminal_line;
 
 use crate::domain::receipt::Receipt;
@@ -24,6 +24,7 @@ use live::LiveTraffic;
 pub use metrics::InFlight;
 use metrics::{BuildMetadata, Metrics};
 use std::sync::Arc;
+pub use terminal_line::TerminalWriter;
 
 /// What every finished request is reported to.
 pub struct Telemetry {

@@ -106,7 +106,7 @@ fn fallen_back() -> Receipt {
 }
 
 /// Over a limit.
-pub(super) fn refused() -> Receipt {
+pub(crate) fn refused() -> Receipt {
     Receipt {
         outcome: Outcome::Refused,
         reason: Reason::RateLimitExceeded,

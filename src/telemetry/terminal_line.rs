@@ -28,6 +28,13 @@ pub struct TerminalWriter {
 }
 
 impl TerminalWriter {
+    /// The line of `receipt`, as UTF-8 with its line end.
+    pub fn line(self, receipt: &Receipt) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.put(&mut line, receipt, 0);
+        line
+    }
+
     /// Appends the line of `receipt`; `left_out`: how many requests without a valid key had none since the last one.
     pub(super) fn put(self, line: &mut Vec<u8>, receipt: &Receipt, left_out: u64) {
         put_line(line, &Words { colours: self.colours }, receipt, left_out).expect("writing to a Vec cannot fail");

@@ -152,6 +152,29 @@ fn an_edit_changes_what_it_names_and_nothing_else() {
 }
 
 #[test]
+fn a_deleted_key_is_gone_for_good_and_its_name_is_not_free() {
+    let place = Place::new();
+    place.created("growth");
+    place.created("other");
+    place.refused(&["keys", "delete", "growth", "--if-version", "99"], 1);
+    assert!(place.printed(&["keys", "delete", "growth"]).starts_with("deleted the key growth; "));
+    let names = |args: &[&str]| -> Vec<String> {
+        let keys = place.json(args);
+        let stored = keys["data"].as_array().expect("a list").iter().filter(|key| key["source"] == "store");
+        stored.map(|key| format!("{} {}", key["name"], key["state"]).replace('"', "")).collect()
+    };
+    assert_eq!(names(&["keys", "list"]), ["other active"]);
+    assert_eq!(names(&["keys", "list", "--all"]), ["growth deleted", "other active"]);
+    assert_eq!(place.json(&["keys", "show", "growth"])["secrets"], serde_json::json!([]));
+    for again in ["enable", "disable", "rotate", "delete"] {
+        let said = place.refused(&["keys", again, "growth"], 1);
+        assert!(said.contains("was deleted, which is for good"), "{again}: {said}");
+    }
+    let said = place.refused(&["keys", "create", "growth", "--policy", "standard"], 1);
+    assert!(said.contains("already, in the store; choose another name"), "{said}");
+}
+
+#[test]
 fn a_rotation_reports_how_long_the_old_secret_works() {
     let place = Place::new();
     let first = place.created("growth");

@@ -35,6 +35,8 @@ fn what_commands_do_to_a_key_holds_at_a_running_gateway() {
     check("a budget of nothing", &["keys", "edit", "growth", "--budget", "0"], 429);
     check("no budget", &["keys", "edit", "growth", "--no-budget"], 200);
     check("a limit", &["keys", "edit", "growth", "--requests-per-minute", "1"], 429);
+    check("no limit", &["keys", "edit", "growth", "--no-requests-per-minute"], 200);
+    check("deleted", &["keys", "delete", "growth"], 401);
     println!("slowest: {slowest:?}");
     assert!(slowest < KNOWN_WITHIN, "{slowest:?}");
     gateway.stop();

@@ -692,7 +692,7 @@ fn record_sources(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn key_states(_: &mut SchemaGenerator) -> Schema {
-    one_of(&[KeyState::Active, KeyState::Disabled, KeyState::Expired].map(KeyState::label))
+    one_of(&[KeyState::Active, KeyState::Disabled, KeyState::Expired, KeyState::Deleted].map(KeyState::label))
 }
 
 fn scopes(_: &mut SchemaGenerator) -> Schema {

@@ -1,4 +1,4 @@
-//! `tierway keys edit`, `disable`, `enable`, `expire`: changes of a key that keep its secrets.
+//! `tierway keys edit`, `disable`, `enable`, `expire`, `delete`: changes of a key that give it no secret.
 //!
 //! Start reading at [`edit`].
 
@@ -97,6 +97,13 @@ pub(in crate::cli) struct KeysSwitchArgs {
     change: KeyChangeArgs,
 }
 
+/// Arguments of `keys delete`.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct KeysDeleteArgs {
+    #[command(flatten)]
+    change: KeyChangeArgs,
+}
+
 /// Arguments of `keys expire`.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct KeysExpireArgs {
@@ -141,6 +148,17 @@ pub(super) fn expire(args: &KeysExpireArgs) -> Result<String, CommandError> {
         Some(end) => format!("the key {} expires: {}", key.name(), value_parsers::end(end)),
         None => format!("the key {} does not expire", key.name()),
     })
+}
+
+/// Deletes a key.
+pub(super) fn delete(args: &KeysDeleteArgs) -> Result<String, CommandError> {
+    let KeyChangeArgs { name, if_version, json, store } = &args.change;
+    let context = CliContext::open(store, "keys delete")?;
+    let key = context.run(context.admin.delete_key(&context.snapshot, name, *if_version))?;
+    if *json {
+        return Ok(format!("{:#}\n", views::key(&key)));
+    }
+    Ok(format!("deleted the key {name}; {KNOWN_SOON}, and its name stays in reports\n"))
 }
 
 fn changed(

@@ -18,7 +18,7 @@ use crate::admin::{IssuedKey, KeyView, NewKey, Page};
 use crate::clock::Clock;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::limit::Limits;
-use crate::domain::register::KeyOverrides;
+use crate::domain::register::{KeyOverrides, KeyState};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub(super) enum KeysCommand {
     Disable(change::KeysSwitchArgs),
     /// Let a disabled key work again
     Enable(change::KeysSwitchArgs),
+    /// Delete a key for good: its secrets end at once, its name stays in reports and is not free again
+    Delete(change::KeysDeleteArgs),
     /// Say when a key ends
     Expire(change::KeysExpireArgs),
     /// Make many keys of secrets that exist, from CSV or JSON Lines: all, or none
@@ -104,6 +106,9 @@ pub(super) struct KeysListArgs {
     /// Those whose names follow this one
     #[arg(long, value_name = "NAME")]
     after: Option<String>,
+    /// Those that were deleted, too
+    #[arg(long)]
+    all: bool,
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -157,6 +162,7 @@ pub(super) fn keys(command: &KeysCommand) -> anyhow::Result<ExitCode> {
         KeysCommand::Edit(args) => finish(change::edit(args)),
         KeysCommand::Disable(args) => finish(change::switch(args, true)),
         KeysCommand::Enable(args) => finish(change::switch(args, false)),
+        KeysCommand::Delete(args) => finish(change::delete(args)),
         KeysCommand::Expire(args) => finish(change::expire(args)),
         KeysCommand::Import(args) => finish(import::import(args)),
     }
@@ -225,7 +231,9 @@ fn issued(done: Result<IssuedWithNote, CommandError>, as_json: bool) -> anyhow::
 
 fn list(args: &KeysListArgs) -> Result<String, CommandError> {
     let context = CliContext::open_to_read(&args.store)?;
-    let page = listed(&context, args.after.clone(), args.limit.unwrap_or(usize::MAX));
+    let page = listed(&context, args.after.clone(), args.limit.unwrap_or(usize::MAX), |key| {
+        args.all || key.state != KeyState::Deleted
+    });
     Ok(match (args.csv, args.json) {
         (true, _) => show::csv(&page.items),
         (_, true) => format!("{:#}\n", views::keys(&page)),
@@ -233,12 +241,17 @@ fn list(args: &KeysListArgs) -> Result<String, CommandError> {
     })
 }
 
-/// Up to `most` keys after the one called `after`, read page by page.
-fn listed(context: &CliContext, mut after: Option<String>, most: usize) -> Page<KeyView> {
+/// Up to `most` keys after the one called `after` that are wanted, read page by page.
+fn listed(
+    context: &CliContext,
+    mut after: Option<String>,
+    most: usize,
+    wanted: impl Fn(&KeyView) -> bool,
+) -> Page<KeyView> {
     let mut items = Vec::new();
     loop {
         let page = context.admin.keys(&context.snapshot, after.as_deref(), PAGE.min(most - items.len()));
-        items.extend(page.items);
+        items.extend(page.items.into_iter().filter(&wanted));
         if page.next.is_none() || items.len() >= most {
             return Page { items, next: page.next };
         }

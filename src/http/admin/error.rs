@@ -125,7 +125,10 @@ fn refused_action(error: &AdminError) -> ApiError {
         AdminError::NoLedger => ApiError::invalid("no_ledger", message).status(StatusCode::NOT_FOUND),
         AdminError::Exists { .. } => conflict(message).at("name"),
         AdminError::SecretTaken { .. } => conflict(message).at("hash"),
-        AdminError::InFile { .. } | AdminError::Stale | AdminError::TooManySecrets { .. } => conflict(message),
+        AdminError::InFile { .. }
+        | AdminError::Stale
+        | AdminError::Deleted { .. }
+        | AdminError::TooManySecrets { .. } => conflict(message),
         AdminError::Invalid { field, .. } => ApiError::invalid("invalid_value", message).at(*field),
         AdminError::Unavailable => ApiError::server(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -177,6 +180,7 @@ mod tests {
             ("in_file", AdminError::InFile { kind: RecordKind::Team, name: "growth".into() }.into()),
             ("secret_taken", AdminError::SecretTaken { name: "app".into() }.into()),
             ("stale", AdminError::Stale.into()),
+            ("deleted", AdminError::Deleted { name: "app".into() }.into()),
             ("too_many_secrets", AdminError::TooManySecrets { name: "app".into() }.into()),
             (
                 "invalid_action",

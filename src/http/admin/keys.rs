@@ -149,6 +149,12 @@ pub(super) async fn rotate(request: AdminRequest) -> Result<AdminResponse, Admin
     Ok(issued(&admin.rotate_key(&snapshot, &name, expected, overlap).await?))
 }
 
+pub(super) async fn delete(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    let AdminRequest { admin, snapshot, name, if_match, .. } = request;
+    let expected = if_match.expected(version(&admin.key(&snapshot, &name)?))?;
+    Ok(shown(&admin.delete_key(&snapshot, &name, expected).await?))
+}
+
 fn version(key: &KeyView) -> Option<i64> {
     key.stored.as_ref().map(|stored| stored.version)
 }

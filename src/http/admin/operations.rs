@@ -211,6 +211,17 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
         )
     },
     AdminOperation {
+        method: AdminMethod::Delete,
+        conditional: true,
+        ..get(
+            KEY,
+            "delete_key",
+            "Takes a key's secrets away, for good. Its name is not free again.",
+            response::<KeyObject>().with_etag(),
+            |a| Box::pin(keys::delete(a)),
+        )
+    },
+    AdminOperation {
         method: AdminMethod::Post,
         body: Some(BodySpec { fields: &keys::ROTATED, is_optional: true, example: r#"{"overlap":"24h"}"# }),
         conditional: true,
