@@ -48,7 +48,7 @@ advisories: setup ## known vulnerabilities, and yanked or unmaintained crates; n
 	cargo deny --locked check advisories
 
 # The SBOM lists what is linked into the binary for this machine's target: no crates of tests and no build scripts.
-dist: dashboard ## the release in target/dist: an archive of binary, configuration, licences and SBOM, and checksums; TRIPLE=another target
+dist: dashboard ## the release in target/dist: an archive of binary, configuration, licences and SBOM, packages for pip, npm and Debian, checksums; TRIPLE=another target
 	@if ! cargo cyclonedx --version 2>/dev/null | grep -qF $(CARGO_CYCLONEDX_VERSION); then \
 		cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION) --locked --debug --root .tools; fi
 	cargo build --release --locked $(if $(TRIPLE),--target $(TRIPLE))

@@ -1,4 +1,5 @@
-"""Packs a release: an archive of the binary, the configuration, licences and the SBOM, and checksums of what is published.
+"""Packs a release: an archive of the binary, the configuration, licences and the SBOM, packages for pip, npm and Debian, and
+checksums of what is published.
 
 `make dist` builds the binary and has the SBOM written by cargo-cyclonedx; both are arguments here. The archive is the same
 for the same input: names are sorted, and times are those of the commit. It must never pack an SBOM that lacks a crate.
@@ -7,16 +8,15 @@ Start reading in `main`.
 """
 
 import argparse
-import gzip
 import hashlib
-import io
 import json
 import os
 import re
 import subprocess
-import tarfile
 import tomllib
 from pathlib import Path
+
+from packages import packages, tar_gz
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What is packed beside the binary, licences and SBOM.
@@ -94,19 +94,6 @@ def check_sbom(sbom, crates):
         raise SystemExit(f"the SBOM lacks {', '.join(missing)}")
 
 
-def archive(folder, entries, seconds):
-    """A tar.gz of `entries`, names to bytes, in `folder`."""
-    packed = io.BytesIO()
-    # Without the name and the time that gzip would write.
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        for name, content in sorted(entries.items()):
-            entry = tarfile.TarInfo(f"{folder}/{name}")
-            entry.size, entry.mtime = len(content), seconds
-            entry.mode = 0o755 if name == "tierway" else 0o644
-            tar.addfile(entry, io.BytesIO(content))
-    return packed.getvalue()
-
-
 def files():
     for name in FILES:
         path = ROOT / name
@@ -129,13 +116,16 @@ def main():
     check_sbom(sbom, crates)
     seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or said("git", "log", "-1", "--format=%ct"))
     name = f"tierway-{version}-{target}"
-    entries = {
-        **dict(files()),
-        "tierway": args.binary.read_bytes(),
-        "THIRD-PARTY-LICENSES": notices(crates + page_packages()).encode(),
-        "tierway.cdx.json": sbom,
+    binary = args.binary.read_bytes()
+    licences = {"LICENSE": (ROOT / "LICENSE").read_bytes(), "THIRD-PARTY-LICENSES": notices(crates + page_packages()).encode()}
+    entries = {**dict(files()), **licences, "tierway": binary, "tierway.cdx.json": sbom}
+    archive = tar_gz({f"{name}/{file}": content for file, content in entries.items()}, {f"{name}/tierway"}, seconds, 9)
+    unit = (ROOT / "config/systemd/tierway.service").read_text()
+    published = {
+        f"{name}.tar.gz": archive,
+        f"{name}.cdx.json": sbom,
+        **packages(binary, version, target, licences, unit, seconds),
     }
-    published = {f"{name}.tar.gz": archive(name, entries, seconds), f"{name}.cdx.json": sbom}
     sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {file}\n" for file, content in sorted(published.items()))
     args.into.mkdir(parents=True, exist_ok=True)
     for file, content in {**published, "SHA256SUMS": sums.encode()}.items():
