@@ -41,6 +41,7 @@ fn receipt() -> Receipt {
         started: Some(Duration::ZERO),
         duration: Duration::from_millis(480),
         provider_request_id: None,
+        injected: false,
     };
     Receipt {
         id: RequestId(0x0199_0000_0000_7000_8000_0000_0000_0001),

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 pub const LONGEST_FAULT: Duration = Duration::from_secs(600);
 /// The most faults at a time.
 pub const MOST_FAULTS: usize = 100;
+/// So long after its end, what a fault did to a deployment may still keep requests from it: as long as a breaker that it
+/// opened usually stays open at most.
+pub const AFTERMATH: Duration = Duration::from_secs(60);
 const SHARE_SALT: u64 = 0xFA;
 
 /// What happens to an attempt.
@@ -115,6 +118,8 @@ pub struct InjectedFault {
 #[derive(Default, Debug)]
 pub struct InjectedFaults {
     faults: Vec<InjectedFault>,
+    /// Where faults have ended, and when, as long as it matters.
+    ended: Vec<(FaultScope, Instant)>,
     last_id: u64,
 }
 
@@ -143,12 +148,24 @@ impl InjectedFaults {
     pub fn end(&mut self, id: u64, now: Instant) -> Option<InjectedFault> {
         self.end_expired(now);
         let at = self.faults.iter().position(|fault| fault.id == id)?;
-        Some(self.faults.remove(at))
+        let fault = self.faults.remove(at);
+        self.ended.push((fault.spec.scope.clone(), now));
+        Some(fault)
     }
 
-    /// Ends all.
-    pub fn end_all(&mut self) {
-        self.faults.clear();
+    /// Ends all at `now`.
+    pub fn end_all(&mut self, now: Instant) {
+        self.end_expired(now);
+        self.ended.extend(self.faults.drain(..).map(|fault| (fault.spec.scope, now)));
+    }
+
+    /// Whether the state of `deployment` in `region` may follow from a fault: one is in force there at `now`, or was within
+    /// [`AFTERMATH`].
+    pub fn may_explain(&mut self, deployment: &str, region: &str, now: Instant) -> bool {
+        self.end_expired(now);
+        let in_force = self.faults.iter().map(|fault| &fault.spec.scope);
+        let mut scopes = in_force.chain(self.ended.iter().map(|(scope, _)| scope));
+        scopes.any(|scope| scope.holds(deployment, region))
     }
 
     /// What happens to an attempt at `deployment` in `region` at `now`: the oldest fault that it is drawn for.
@@ -167,7 +184,12 @@ impl InjectedFaults {
     }
 
     fn end_expired(&mut self, now: Instant) {
-        self.faults.retain(|fault| now < fault.until);
+        let expired = self.faults.extract_if(.., |fault| now >= fault.until);
+        self.ended.extend(expired.map(|fault| (fault.spec.scope, fault.until)));
+        self.ended.retain(|(_, at)| now < *at + AFTERMATH);
+        // The newest say as much as all of them, and are as many as there may be faults.
+        let excess = self.ended.len().saturating_sub(MOST_FAULTS);
+        self.ended.drain(..excess);
     }
 }
 
@@ -205,6 +227,30 @@ mod tests {
         assert_eq!(faults.drawn("b/m", "west", end, DRAW), None);
         assert_eq!(faults.end(other.id, end).map(|ended| ended.id), Some(2));
         assert_eq!(faults.drawn("a/m", "west", end, DRAW), None);
+    }
+
+    #[test]
+    fn what_it_did_may_last_longer_than_itself() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut faults = InjectedFaults::default();
+        assert!(!faults.may_explain("a/m", "east", now));
+        faults.inject(spec(east(), 1, 10), now, 0);
+        let ended = faults.inject(spec(FaultScope::Deployment("b/m".into()), 1, 10), now, 0).expect("there is room");
+        for (at, at_a, at_b) in
+            [(0, true, true), (10, true, true), (64, true, true), (66, true, false), (70, false, false)]
+        {
+            if at == 10 {
+                assert_eq!(faults.end(ended.id, after(5)).map(|fault| fault.id), Some(ended.id));
+            }
+            assert_eq!(faults.may_explain("a/m", "east", after(at)), at_a, "{at} s");
+            assert_eq!(faults.may_explain("b/m", "west", after(at)), at_b, "{at} s");
+            assert!(!faults.may_explain("a/m", "west", after(at)), "{at} s");
+        }
+        faults.inject(spec(east(), 1, 600), after(100), 0);
+        faults.end_all(after(101));
+        assert!(faults.active(after(101)).is_empty());
+        assert!(faults.may_explain("a/m", "east", after(160)) && !faults.may_explain("a/m", "east", after(161)));
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub struct AttemptRecord {
     pub duration: Duration,
     /// The provider's own name for the request, where it gave one; at most 128 printable ASCII characters.
     pub provider_request_id: Option<Box<str>>,
+    /// Whether a fault was injected into it.
+    pub injected: bool,
 }
 
 impl AttemptRecord {
@@ -122,6 +124,7 @@ impl AttemptRecord {
             started: Some(started),
             duration: Duration::ZERO,
             provider_request_id: None,
+            injected: false,
         }
     }
 }
@@ -148,6 +151,8 @@ pub struct PassedOverDeployment {
     pub why: PassedOverReason,
     /// From the request received to the instant from which it may be asked, where one is known.
     pub until: Option<Duration>,
+    /// Whether faults were injected there at that moment or shortly before: its state may follow from them.
+    pub injected: bool,
 }
 
 /// Why a plan did not ask a deployment: a closed set of labels.
@@ -215,6 +220,12 @@ impl Receipt {
             + attempts.sum::<usize>()
             + size_of_val(&self.passed_over[..])
             + size_of_val(&self.charges[..])
+    }
+
+    /// Whether an injected fault may have changed what became of it: one of its attempts met it, or a deployment was passed
+    /// over after others had.
+    pub fn met_injected_fault(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.injected) || self.passed_over.iter().any(|passed| passed.injected)
     }
 
     /// The attempts up to the one that answered; all of them where none did.
@@ -305,6 +316,7 @@ pub(crate) mod tests {
             started: Some(ms(1)),
             duration: ms(2),
             provider_request_id: None,
+            injected: false,
         }
     }
 
@@ -370,6 +382,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_injected_fault_marks_the_request_wherever_it_was_met() {
+        let mut plain = receipt(vec![attempt("us", "big", Reason::Served)], Some(("us", "big")), Reason::Served);
+        assert!(!plain.met_injected_fault());
+        plain.passed_over.push(PassedOverDeployment {
+            tier: None,
+            model: "big".into(),
+            deployment: "eu/big".into(),
+            why: PassedOverReason::Open,
+            until: None,
+            injected: false,
+        });
+        assert!(!plain.met_injected_fault());
+        let mut passed = plain.clone();
+        passed.passed_over[0].injected = true;
+        plain.attempts[0].injected = true;
+        assert!(plain.met_injected_fault() && passed.met_injected_fault());
+    }
+
+    #[test]
     fn the_provider_that_answered_names_the_request_or_the_one_tried_last() {
         use Reason::{ClientGone, Reset, Served};
         let named =
@@ -419,6 +450,7 @@ pub(crate) mod tests {
             deployment: format!("d{at}").into(),
             why: PassedOverReason::ALL[at % PassedOverReason::ALL.len()],
             until: None,
+            injected: false,
         };
         let kept = passed_over([0, 1, 0, 2].map(passed));
         assert_eq!(kept.iter().map(|passed| &*passed.deployment).collect::<Vec<_>>(), ["d0", "d1", "d2"]);

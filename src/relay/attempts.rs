@@ -16,9 +16,11 @@ use super::read_on::{ClientState, ReadingHandle};
 use super::state::{AnswerAccount, BackgroundCharge, deployment_of};
 use crate::config::OnAbandon;
 use crate::domain::failure::Failure;
+use crate::domain::fault::FaultEffect;
 use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
 use crate::domain::policy::HedgeDelay;
+use crate::domain::random::RandomValue;
 use crate::domain::routing::AnswerMode;
 use crate::domain::routing::plan::{Attempt, FailedAttempt, PendingAttempts, RoutePlan};
 use crate::upstream::{AttemptError, Timeouts, UpstreamAnswer, UpstreamRequest};
@@ -72,7 +74,7 @@ impl Dispatch<'_> {
     ) -> Result<Option<CommittedAnswer>, ServeError> {
         self.hold_and_record(progress, &first).await?;
         let mut schedule = self.schedule(progress.plan, health, &first);
-        let mut running = [Some(self.sending(first)), None];
+        let mut running = [Some(self.sending(first, progress.guard)), None];
         loop {
             let event = progress.guard.wait(self.next_event(&schedule, &mut running)).await;
             let now = self.context.clock.now();
@@ -105,7 +107,7 @@ impl Dispatch<'_> {
                 self.record(progress, silent, AttemptError::cancelled(Failure::Silent), now);
             }
             if self.hold_and_record(progress, &attempt).await.is_ok() {
-                running[place] = Some(self.sending(attempt));
+                running[place] = Some(self.sending(attempt, progress.guard));
             } else {
                 // Nothing is lost: what is in flight goes on, and no other attempt is asked for.
                 progress.plan.withdraw(attempt.number, health, now);
@@ -131,9 +133,11 @@ impl Dispatch<'_> {
         Ok(())
     }
 
-    fn sending(&self, attempt: Attempt<Permit>) -> SentAttempt<'_> {
+    fn sending(&self, attempt: Attempt<Permit>, guard: &mut RequestGuard) -> SentAttempt<'_> {
         let Attempt { number, deployment, permit, .. } = attempt;
-        let sending = self.send(deployment, permit.credential(), permit.signs_of_life());
+        let draw = self.context.rng.draw();
+        let fault = guard.state.injected_fault(number, draw, &self.context.faults);
+        let sending = self.send(deployment, permit.credential(), permit.signs_of_life(), draw, fault);
         // Boxed: it is large, and within the future of its request it would be moved with that.
         let sending = Box::pin(sending);
         let goes_on = self.active.on_abandon(deployment) == OnAbandon::ReadOn;
@@ -172,11 +176,12 @@ impl Dispatch<'_> {
         deployment: DeploymentId,
         credential: usize,
         signs: AttemptSigns,
+        draw: RandomValue,
+        fault: Option<FaultEffect>,
     ) -> Result<UpstreamAnswer, AttemptError> {
         let table = &self.active.snapshot.table;
         let target = table.deployment(deployment);
         let model = table.model(target.model);
-        let draw = self.context.rng.draw();
         let request = UpstreamRequest {
             provider: target.provider,
             credential,
@@ -192,7 +197,7 @@ impl Dispatch<'_> {
                 idle: table.settings.idle,
                 deadline: self.deadline,
             },
-            fault: self.context.faults.drawn(&target.name, table.region(target.region), draw),
+            fault,
             draw,
             allowance: self.allowance,
         };

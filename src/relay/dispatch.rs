@@ -131,6 +131,7 @@ impl Dispatch<'_> {
                 deployment: deployment.name.clone(),
                 why,
                 until: until.map(|until| until.saturating_duration_since(received)),
+                injected: self.context.faults.may_explain(&deployment.name, table.region(deployment.region)),
             })
         });
         guard.state.passed_over = passed_over(all);

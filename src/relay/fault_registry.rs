@@ -58,7 +58,12 @@ impl FaultRegistry {
     /// Ends all.
     pub fn end_all(&self) {
         let mut faults = self.faults.lock();
-        faults.end_all();
+        faults.end_all(self.clock.now());
         self.any.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the state of `deployment` in `region` may follow from a fault that is in force, or was shortly before.
+    pub(super) fn may_explain(&self, deployment: &str, region: &str) -> bool {
+        self.faults.lock().may_explain(deployment, region, self.clock.now())
     }
 }

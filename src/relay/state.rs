@@ -4,18 +4,21 @@
 //! through its [`guard`](super::guard), and decides nothing.
 
 use super::ActiveConfig;
+use super::fault_registry::FaultRegistry;
 use super::health::{PauseHandle, ProviderLabels};
 use super::spend::{RequestCost, RequestSpend};
 use crate::config::OnAbandon;
 use crate::domain::budget::Charge;
 use crate::domain::call::{Call, Endpoint};
 use crate::domain::estimate::UsageBasis;
+use crate::domain::fault::FaultEffect;
 use crate::domain::id::{DeploymentId, KeyId, RequestId, TierId};
 use crate::domain::limit::{LimitKind, RateLimitStatus};
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::provider_state::{OwnedStateId, ProviderAccount, StateId};
+use crate::domain::random::RandomValue;
 use crate::domain::reason::Reason;
 use crate::domain::receipt::{AttemptRecord, Outcome, PassedOverDeployment, PlannedModel, Receipt, ServingDeployment};
 use crate::domain::routing::builder::CandidateModel;
@@ -184,6 +187,19 @@ impl RequestState {
         if self.on_abandon != OnAbandon::Estimate {
             self.spend.charge_whole_hold();
         }
+    }
+
+    /// The fault that attempt `number`, which was recorded as sent, meets by `draw`; noted on its record.
+    pub(super) fn injected_fault(
+        &mut self,
+        number: u32,
+        draw: RandomValue,
+        faults: &FaultRegistry,
+    ) -> Option<FaultEffect> {
+        let record = self.attempts.get_mut((number as usize).checked_sub(1)?)?;
+        let fault = faults.drawn(&record.deployment, record.region.as_deref().unwrap_or_default(), draw);
+        record.injected = fault.is_some();
+        fault
     }
 
     /// Records how the provider of attempt `number` names the request, where it does.

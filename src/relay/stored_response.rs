@@ -18,9 +18,11 @@ use super::state::{AnswerAccount, deployment_of};
 use super::{Relay, RelayContext, ServeError};
 use crate::domain::call::{Call, Endpoint};
 use crate::domain::failure::Failure;
+use crate::domain::fault::FaultEffect;
 use crate::domain::id::DeploymentId;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::provider_state::NamedState;
+use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::AnswerMode;
 use crate::domain::routing::health::{HealthSource, PermitKind};
@@ -169,7 +171,9 @@ impl StoredRead<'_> {
         let number = guard.state.attempts.len() as u32 + 1;
         guard.attempt_sent(number, deployment_of(&self.active.snapshot.table, deployment, None));
         let allowance = guard.state.allowance.clone().unwrap_or_default();
-        let request = self.request(deployment, permit.credential(), &allowance);
+        let draw = self.context.rng.draw();
+        let fault = guard.state.injected_fault(number, draw, &self.context.faults);
+        let request = self.request(deployment, permit.credential(), &allowance, draw, fault);
         let signs = permit.signs_of_life();
         let sent = guard.wait(self.active.upstreams.send(request, &signs)).await;
         let now = self.context.clock.now();
@@ -197,11 +201,12 @@ impl StoredRead<'_> {
         deployment: DeploymentId,
         credential: usize,
         allowance: &'r InFlightAllowance,
+        draw: RandomValue,
+        fault: Option<FaultEffect>,
     ) -> UpstreamRequest<'r> {
         let table = &self.active.snapshot.table;
         let target = table.deployment(deployment);
         let model = table.model(target.model);
-        let draw = self.context.rng.draw();
         let left = self.deadline.saturating_duration_since(self.context.clock.now());
         UpstreamRequest {
             provider: self.pinned.provider,
@@ -214,7 +219,7 @@ impl StoredRead<'_> {
             ceiling: None,
             // Nothing is written for a whole answer; the events of one that goes on come when they are made.
             timeouts: Timeouts { first_token: left, whole: model.first_token, idle: left, deadline: self.deadline },
-            fault: self.context.faults.drawn(&target.name, table.region(target.region), draw),
+            fault,
             draw,
             allowance,
         }

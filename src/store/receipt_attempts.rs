@@ -1,10 +1,11 @@
-//! The attempts of a request, and the deployments it passed over, each encoded in one column.
+//! The attempts of a request, and the deployments it passed over, each encoded in one column; and which of them met an
+//! injected fault, in a column of their own.
 //!
 //! They are read one request at a time and never aggregated, so a table of their own would cost a second index for
 //! nothing. Names that the row already contains are left out.
 
 use super::column::{UnreadableValue, duration, micros, reason, unknown};
-use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, PassedOverReason, ServingDeployment};
+use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, PassedOverReason, Receipt, ServingDeployment};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -85,7 +86,8 @@ fn decoded(row: DecodedAttempt, served: Option<&ServingDeployment>) -> Result<At
     };
     let (reason, started) = (reason(&row.reason)?, row.started.map(duration));
     let (duration, provider_request_id) = (duration(row.micros), row.provider_request_id);
-    Ok(AttemptRecord { deployment, tier, model, region, reason, started, duration, provider_request_id })
+    let injected = false;
+    Ok(AttemptRecord { deployment, tier, model, region, reason, started, duration, provider_request_id, injected })
 }
 
 /// Deployment, tier, model, why, and until when in microseconds after the request was received.
@@ -103,7 +105,7 @@ pub(super) fn encode_passed_over(deployments: &[PassedOverDeployment]) -> Option
 }
 
 fn encoded_passed_over(passed: &PassedOverDeployment) -> EncodedPassedOver<'_> {
-    let PassedOverDeployment { tier, model, deployment, why, until } = passed;
+    let PassedOverDeployment { tier, model, deployment, why, until, .. } = passed;
     (deployment, tier.as_deref(), model, why.label(), until.map(micros))
 }
 
@@ -115,7 +117,44 @@ pub(super) fn decode_passed_over(text: Option<&str>) -> Result<Vec<PassedOverDep
         .map(|(deployment, tier, model, label, until)| {
             let why = PassedOverReason::ALL.into_iter().find(|why| why.label() == label);
             let why = why.ok_or_else(|| unknown(&label))?;
-            Ok(PassedOverDeployment { tier, model, deployment, why, until: until.map(duration) })
+            Ok(PassedOverDeployment { tier, model, deployment, why, until: until.map(duration), injected: false })
         })
         .collect()
+}
+
+/// What begins the mark of a deployment that was passed over.
+const PASSED_OVER: char = 'p';
+
+/// Which attempts, and which of the deployments passed over, met an injected fault: their numbers from 1 on, the latter with a
+/// letter before them, as in `1,2,p1`. `None` where none did, which is most often.
+pub(super) fn encode_injected(receipt: &Receipt) -> Option<String> {
+    if !receipt.met_injected_fault() {
+        return None;
+    }
+    let numbers = |marks: &mut dyn Iterator<Item = bool>| {
+        (1..).zip(marks).filter(|(_, is_marked)| *is_marked).map(|(number, _)| number).collect::<Vec<usize>>()
+    };
+    let attempts = numbers(&mut receipt.attempts.iter().map(|attempt| attempt.injected));
+    let passed_over = numbers(&mut receipt.passed_over.iter().map(|passed| passed.injected));
+    let marks = attempts.into_iter().map(|number| number.to_string());
+    Some(
+        marks
+            .chain(passed_over.into_iter().map(|number| format!("{PASSED_OVER}{number}")))
+            .collect::<Vec<_>>()
+            .join(","),
+    )
+}
+
+/// Sets on `receipt` what [`encode_injected`] wrote.
+pub(super) fn decode_injected(text: Option<&str>, receipt: &mut Receipt) -> Result<(), UnreadableValue> {
+    for mark in text.into_iter().flat_map(|text| text.split(',')) {
+        let (number, is_attempt) = mark.strip_prefix(PASSED_OVER).map_or((mark, true), |number| (number, false));
+        let at = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        let marked = match is_attempt {
+            true => at.and_then(|at| receipt.attempts.get_mut(at)).map(|attempt| &mut attempt.injected),
+            false => at.and_then(|at| receipt.passed_over.get_mut(at)).map(|passed| &mut passed.injected),
+        };
+        *marked.ok_or_else(|| unknown("injected"))? = true;
+    }
+    Ok(())
 }

@@ -70,6 +70,9 @@ pub(super) struct ReceiptRow<'a> {
     pub(super) provider_request_id: ReceiptText<'a>,
     pub(super) apart_tokens: Option<String>,
     pub(super) apart_pico: Option<String>,
+    /// Missing where a program wrote the row that did not know it.
+    #[serde(default)]
+    pub(super) injected: Option<String>,
 }
 
 impl<'a> ReceiptRow<'a> {
@@ -121,6 +124,7 @@ impl<'a> ReceiptRow<'a> {
             apart_pico: price.and_then(|price| {
                 encode_apart(price.apart.iter().filter_map(|(class, price)| Some((class, price?.0))))
             }),
+            injected: attempts::encode_injected(receipt),
         }
     }
 }
@@ -139,7 +143,7 @@ impl ReceiptRow<'_> {
             _ => None,
         };
         let meant = meant(shared(self.meant_model), shared(self.meant_tier), served.as_ref())?;
-        Ok(Receipt {
+        let mut receipt = Receipt {
             id,
             received_unix_ms: self.received_unix_ms,
             endpoint: from_label(self.endpoint.as_deref(), Endpoint::ON_RECEIPTS, Endpoint::name)?,
@@ -167,7 +171,9 @@ impl ReceiptRow<'_> {
             failover: self.failover_us.map(duration),
             duration: duration(self.duration_us),
             overhead: duration(self.overhead_us),
-        })
+        };
+        attempts::decode_injected(self.injected.as_deref(), &mut receipt)?;
+        Ok(receipt)
     }
 
     fn usage(&self) -> Result<Option<Usage>, UnreadableValue> {

@@ -72,6 +72,7 @@ pub(super) fn passed_over() -> Receipt {
         deployment: "us-0".into(),
         why: PassedOverReason::Open,
         until: Some(Duration::from_millis(1_500)),
+        injected: false,
     };
     Receipt { meant: Some(meant("org/model-0")), passed_over: vec![open], ..served() }
 }
@@ -79,7 +80,8 @@ pub(super) fn passed_over() -> Receipt {
 /// Refused, because nothing could be asked.
 fn unavailable() -> Receipt {
     let PassedOverDeployment { tier, model, deployment, .. } = passed_over().passed_over.remove(0);
-    let full = PassedOverDeployment { tier, model, deployment, why: PassedOverReason::Full, until: None };
+    let full =
+        PassedOverDeployment { tier, model, deployment, why: PassedOverReason::Full, until: None, injected: false };
     Receipt {
         passed_over: vec![full],
         outcome: Outcome::Refused,
@@ -207,5 +209,6 @@ fn attempt(deployment: &str, reason: Reason, started: u64, ms: u64) -> AttemptRe
         started: Some(started),
         duration,
         provider_request_id: None,
+        injected: false,
     }
 }

@@ -23,6 +23,40 @@ async fn the_month_that_is_running_is_reported_to_date() {
 }
 
 #[tokio::test]
+async fn what_a_drill_breaks_counts_neither_way() {
+    let admin = AdminGateway::start().await;
+    // Another model of the tier serves what the first one cannot.
+    let two = admin.config.replace("failures = 1000000", "failures = 3").replace(
+        "[tiers.default]\nmodels = [\"org/model\"]",
+        "[models.\"org/other\"]\ndeployments = [{ provider = \"eu\" }]\nprice = { input = \"1.00\", output = \"2.00\" }\n\
+         context = 1000\nmax_output = 100\n[tiers.default]\nmodels = [\"org/model\", \"org/other\"]",
+    );
+    assert!(two.contains("org/other"), "{two}");
+    admin.gateway.reload(&two);
+    let fault = json!({ "kind": "status", "status": 503, "deployment": "eu/org/model", "expires_in": "1m" });
+    let fault = admin.done(201, "POST", "/admin/v1/faults", Some(fault)).await;
+    // The first requests meet the fault; those after them, a breaker that it opened.
+    let (mut attempted, mut passed_over) = (0, 0);
+    for _ in 0..20 {
+        let (status, id) = admin.chat(KEY).await;
+        assert_eq!(status, 200);
+        admin.wait_for_receipt(&id).await;
+        let receipt = admin.done(200, "GET", &format!("/admin/v1/ledger/{id}"), None).await;
+        let marked =
+            |list: &str| receipt[list].as_array().expect("a list").iter().any(|one| one["injected_fault"] == true);
+        assert!(marked("attempts") || marked("passed_over"), "{receipt:#}");
+        attempted += usize::from(marked("attempts"));
+        passed_over += usize::from(marked("passed_over"));
+    }
+    assert!(attempted >= 3 && passed_over > 0, "{attempted} {passed_over}");
+    let figures = admin.done(200, "GET", "/admin/v1/sla", None).await["data"][0]["figures"].take();
+    let counted = ["requests", "eligible", "failed"].map(|name| figures[name].clone());
+    assert_eq!(counted, [json!(20), json!(0), json!(0)], "{figures:#}");
+    let id = fault["id"].as_str().expect("an id");
+    admin.done(200, "DELETE", &format!("/admin/v1/faults/{id}"), None).await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_reported_is_refused() {
     let admin = AdminGateway::start().await;
     for (query, field) in [("policy=none", "policy"), ("month=8999-12", "month"), ("month=2026-13", "month")] {

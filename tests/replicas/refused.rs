@@ -44,14 +44,14 @@ fn a_schema_of_a_newer_version() {
     assert!(place.printed(&[&["migrate"], &store[..]].concat()).contains("applied 0001_store"));
     assert_eq!(place.printed(&[&["migrate"], &store[..]].concat()), "up to date\n");
     // One that this version can work beside.
-    database.query("INSERT INTO tierway.migrations VALUES (2, '0002_more', 'x', 0, 1)");
+    database.query("INSERT INTO tierway.migrations VALUES (100, '0100_more', 'x', 0, 1)");
     place.printed(&[&["usage"], &store[..]].concat());
-    database.query("INSERT INTO tierway.migrations VALUES (3, '0003_future', 'x', 0, 3)");
+    database.query("INSERT INTO tierway.migrations VALUES (101, '0101_future', 'x', 0, 101)");
     place.write("tierway.toml", &config(&database));
     for args in [&["usage"][..], &["migrate"], &["keys", "list"], &["serve"]] {
         let message = place.refused(args, UNAVAILABLE);
         assert!(
-            message.contains("was written by a newer tierway (it has migration 0003_future"),
+            message.contains("was written by a newer tierway (it has migration 0101_future"),
             "{args:?}: {message}"
         );
     }

@@ -17,8 +17,8 @@ use tierway::domain::receipt::{
 };
 use tierway::domain::report::ReceiptsQuery;
 use tierway::domain::sla::month::SlaMonth;
-use tierway::domain::sla::tally::SlaQuery;
-use tierway::domain::sla::{SlaCreditStep, SlaFirstToken, SlaMeasure, SlaTerms};
+use tierway::domain::sla::tally::{SlaMonthTally, SlaQuery};
+use tierway::domain::sla::{SlaCreditStep, SlaFirstToken, SlaMeasure, SlaReceipt, SlaTerms};
 use tierway::domain::usage::{ByTokenClass, TokenClass, Usage};
 use tierway::store::Ledger;
 use tierway::store::memory::MemoryLedger;
@@ -167,6 +167,7 @@ fn attempt(number: u64, nth: u64, reason: Reason) -> AttemptRecord {
         started: (!number.is_multiple_of(10)).then(|| Duration::from_micros(number * 5 + nth)),
         duration: Duration::from_micros(number * 7 + nth),
         provider_request_id: (nth != 2).then(|| format!("req-{number}-{nth}").into()),
+        injected: number.is_multiple_of(11) || (number.is_multiple_of(13) && nth == 1),
     }
 }
 
@@ -182,6 +183,7 @@ fn receipt(number: u64) -> Receipt {
         deployment: place(nth).deployment,
         why: PassedOverReason::ALL[at(number + nth, PassedOverReason::ALL.len())],
         until: (nth != 1).then(|| Duration::from_micros(number + nth)),
+        injected: number.is_multiple_of(17) && nth != 1,
     };
     let (price, usage) = price_and_usage(number);
     Receipt {
@@ -283,7 +285,8 @@ ledger!(memory, MemoryLedger::default());
 ledger!(sqlite, InSqlite::new());
 ledger!(postgres, InPostgres::new());
 
-/// Receipts of a month and of the days before it, counted for an SLA by both databases.
+/// Receipts of a month and of the days before it, counted for an SLA by both databases as they were written: those that met an
+/// injected fault, a tenth of them, as neither eligible nor failed.
 #[test]
 fn an_sla_is_counted_alike_in_both_databases() {
     let month = SlaMonth::parse("2026-11").expect("a month");
@@ -321,6 +324,12 @@ fn an_sla_is_counted_alike_in_both_databases() {
             (counted, runtime.block_on(reports.sla(query.clone())).expect("they can be read"))
         });
         assert_eq!(format!("{one:?}"), format!("{other:?}"));
+        let mut counted = SlaMonthTally::new(query.clone());
+        let of_policy = |receipt: &Receipt| receipt.policy.as_ref() == Some(&query.policy);
+        let receipts = (0..6_000).map(of_month).filter(of_policy);
+        let at = |receipt: &Receipt| receipt.received_unix_ms >= query.since_unix_ms();
+        receipts.filter(at).filter_map(|receipt| SlaReceipt::of(&receipt)).for_each(|receipt| counted.add(&receipt));
+        assert_eq!(format!("{:?}", one.1), format!("{counted:?}"));
         assert_eq!(one.0 > 1_000 && !one.1.keys.is_empty() && !one.1.spend.is_empty(), policy != "nobody's", "{one:?}");
     }
 }

@@ -32,7 +32,7 @@ const FILL: &str = "
            '[[null,null,\"served\",' || (200000 + i % 1000000) || ',' || (80 + i % 60) || ']]', 'served', 'served', NULL, 200,
            800 + i % 4000, i % 800, 100 + i % 900, i % 100, i % 50 = 0, 70000, 7000, 250000, 0,
            1000 * (81 + i % 400), 200000 + i % 1000000, 900000 + i % 5000000, 80 + i % 60, '0.07:0.007/0.25', '', NULL, NULL, NULL,
-           NULL, NULL, NULL
+           NULL, NULL, NULL, NULL
     FROM n";
 
 /// Keys as operators make them, a hundred a team.

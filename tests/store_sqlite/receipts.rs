@@ -94,6 +94,7 @@ pub fn receipt(number: u64) -> Receipt {
             started: Some(Duration::ZERO),
             duration: Duration::from_millis(480),
             provider_request_id: None,
+            injected: false,
         }],
         passed_over: Vec::new(),
         outcome: Outcome::Served,

@@ -77,6 +77,7 @@ fn reported(number: u64) -> Receipt {
         started: Some(Duration::from_millis(started)),
         duration: Duration::from_millis(ms),
         provider_request_id: None,
+        injected: reason == Reason::Throttled,
     };
     let pico = PicoUsdPerToken;
     Receipt {
@@ -108,6 +109,7 @@ fn unavailable(number: u64) -> Receipt {
         deployment: format!("{region}/org/large").into(),
         why,
         until: until.map(Duration::from_millis),
+        injected: false,
     };
     Receipt {
         meant: Some(PlannedModel { model: "org/large".into(), tier: Some("premium".into()) }),

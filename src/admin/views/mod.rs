@@ -505,6 +505,8 @@ struct AttemptObject {
     /// After the request was received; attempts may overlap.
     started_us: Option<u64>,
     duration_us: u64,
+    /// Whether a fault was injected into it.
+    injected_fault: bool,
 }
 
 /// A deployment of the plan that was not asked.
@@ -518,6 +520,8 @@ struct PassedOverObject {
     why: &'static str,
     /// When it may be asked again, after the request was received.
     until_us: Option<u64>,
+    /// Whether faults were injected there then, or within a minute before: its state may follow from them.
+    injected_fault: bool,
 }
 
 /// The price that a request was charged at.
@@ -594,6 +598,7 @@ impl From<&AttemptRecord> for AttemptObject {
             reason: attempt.reason.label(),
             started_us: attempt.started.map(micros),
             duration_us: micros(attempt.duration),
+            injected_fault: attempt.injected,
         }
     }
 }
@@ -606,6 +611,7 @@ impl From<&PassedOverDeployment> for PassedOverObject {
             model: passed.model.to_string(),
             why: passed.why.label(),
             until_us: passed.until.map(micros),
+            injected_fault: passed.injected,
         }
     }
 }

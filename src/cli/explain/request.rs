@@ -93,6 +93,9 @@ fn text(receipt: &Receipt) -> String {
     if !receipt.passed_over.is_empty() {
         let _ = write!(out, "\n{}", passed_over(&receipt.passed_over));
     }
+    if receipt.met_injected_fault() {
+        out.push_str(INJECTED);
+    }
     out
 }
 
@@ -178,7 +181,7 @@ fn attempts(attempts: &[AttemptRecord]) -> String {
             name(&attempt.tier),
             name(&attempt.region),
             attempt.started.map_or("-".to_owned(), ms),
-            attempt.reason.label().to_owned(),
+            marked(attempt.reason.label(), attempt.injected),
             ms(attempt.duration),
         ]
     });
@@ -199,11 +202,19 @@ fn passed_over(deployments: &[PassedOverDeployment]) -> String {
             passed.deployment.to_string(),
             passed.tier.as_deref().unwrap_or("-").to_owned(),
             passed.model.to_string(),
-            passed.why.label().to_owned(),
+            marked(passed.why.label(), passed.injected),
             passed.until.map_or("-".to_owned(), ms),
         ]
     });
     table(&head, &rows.collect::<Vec<_>>())
+}
+
+/// Said of a request with [`marked`] lines.
+const INJECTED: &str = "\n* a fault was injected there on purpose: the request counts for no SLA\n";
+
+/// `label`, with a mark where an injected fault was met.
+fn marked(label: &str, injected: bool) -> String {
+    format!("{label}{}", if injected { "*" } else { "" })
 }
 
 /// Milliseconds, exact to the microsecond.

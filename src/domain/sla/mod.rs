@@ -15,7 +15,7 @@ use crate::domain::budget::Zone;
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::reason::Reason;
-use crate::domain::receipt::Outcome;
+use crate::domain::receipt::{Outcome, Receipt};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +103,8 @@ pub struct SlaReceipt {
     pub duration: Duration,
     /// What it cost.
     pub cost: NanoUsd,
+    /// Whether an injected fault may have changed what became of it.
+    pub injected: bool,
 }
 
 /// How a request counts.
@@ -112,14 +114,34 @@ pub enum SlaClass {
     Good,
     /// Eligible, and it failed through the gateway or its providers.
     Failed,
-    /// Not eligible: how it ended is its client's own doing.
+    /// Not eligible: how it ended is its client's own doing, or that of a rehearsal.
     NotEligible,
 }
 
 impl SlaReceipt {
-    /// How the request counts under `terms`. Where it could be both, it failed.
+    /// What an SLA reads of `receipt`; `None` of one without a known key.
+    pub fn of(receipt: &Receipt) -> Option<Self> {
+        Some(Self {
+            id: receipt.id,
+            received_unix_ms: receipt.received_unix_ms,
+            key: receipt.key.clone()?,
+            team: receipt.team.clone(),
+            outcome: receipt.outcome,
+            reason: receipt.reason,
+            status: receipt.status,
+            stream: receipt.stream,
+            first_token: receipt.first_token,
+            duration: receipt.duration,
+            cost: receipt.cost,
+            injected: receipt.met_injected_fault(),
+        })
+    }
+
+    /// How the request counts under `terms`. Where it could be both, it failed; but what met an injected fault says nothing
+    /// of what was promised.
     pub fn class(&self, terms: &SlaTerms) -> SlaClass {
         match self.outcome {
+            _ if self.injected => SlaClass::NotEligible,
             Outcome::Served => SlaClass::Good,
             _ if failed_through_us(self.outcome, self.reason, self.status) => SlaClass::Failed,
             Outcome::Abandoned if self.waited_in_vain(terms) => SlaClass::Failed,
@@ -240,6 +262,7 @@ pub(crate) mod tests {
             first_token: Some(Duration::from_millis(400)),
             duration: Duration::from_millis(900),
             cost: NanoUsd(1_000_000),
+            injected: false,
         }
     }
 
@@ -278,6 +301,12 @@ pub(crate) mod tests {
         check(Abandoned, ClientGone, 499, SlaClass::NotEligible);
         // Both: it failed.
         check(Failed, Rejected, 500, SlaClass::Failed);
+        // A rehearsal's, however it ended.
+        for (outcome, reason, status) in [(Served, Reason::Served, 200), (Failed, Reset, 502), (Broken, Truncated, 200)]
+        {
+            let rehearsed = SlaReceipt { injected: true, ..ended(outcome, reason, status) };
+            assert_eq!(rehearsed.class(&terms()), SlaClass::NotEligible, "{outcome:?} {reason:?} {status}");
+        }
     }
 
     #[test]

@@ -15,8 +15,10 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, GenericClient};
 
 /// All migrations, in order, each with the number of the migration that a program must know to work with it.
-const MIGRATIONS: &[(Migration, i64)] =
-    &[(Migration { name: "0001_store", sql: include_str!("migrations/0001_store.sql") }, 1)];
+const MIGRATIONS: &[(Migration, i64)] = &[
+    (Migration { name: "0001_store", sql: include_str!("migrations/0001_store.sql") }, 1),
+    (Migration { name: "0002_injected_faults", sql: include_str!("migrations/0002_injected_faults.sql") }, 1),
+];
 
 /// Any number that no other program takes: the letters of `tierway`.
 const ADVISORY_LOCK: i64 = 0x0074_6965_7277_6179;

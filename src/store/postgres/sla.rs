@@ -26,7 +26,7 @@ const OF_MONTH: &str = "FROM tierway.receipts WHERE id >= $1::text::uuid AND id 
     AND received_unix_ms >= $3 AND received_unix_ms < $4 AND policy = $5 AND key IS NOT NULL";
 const RECEIPTS: &str =
     "SELECT replace(id::text, '-', ''), received_unix_ms, key, team, outcome, reason, status, stream,
-    first_token_us, duration_us, cost_nanousd";
+    first_token_us, duration_us, cost_nanousd, injected IS NOT NULL";
 const ALIVE: &str = "SELECT number FROM tierway.alive_intervals WHERE number >= $1 AND number <= $2";
 const CLOSINGS: &str =
     "SELECT statement, closed_unix_ms, requests, eligible, failed, uptime_millionths, below_bp, credit_bp
@@ -113,6 +113,7 @@ fn receipt(row: &Row) -> Result<SlaReceipt, PostgresError> {
         first_token: row.try_get::<_, Option<i64>>(8)?.map(duration),
         duration: duration(row.try_get(9)?),
         cost: NanoUsd(row.try_get(10)?),
+        injected: row.try_get(11)?,
     })
 }
 

@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0010_audit", sql: include_str!("migrations/0010_audit.sql") },
     Migration { name: "0011_sla", sql: include_str!("migrations/0011_sla.sql") },
     Migration { name: "0012_unbilled_responses", sql: include_str!("migrations/0012_unbilled_responses.sql") },
+    Migration { name: "0013_injected_faults", sql: include_str!("migrations/0013_injected_faults.sql") },
 ];
 
 /// The table that records applied migrations.

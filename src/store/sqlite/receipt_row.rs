@@ -12,7 +12,7 @@ const INSERT: &str = "INSERT INTO receipts VALUES (
     :region, :attempts, :outcome, :reason, :limited_by, :status, :input_tokens, :cached_input_tokens, :output_tokens,
     :reasoning_tokens, :estimated, :input_pico, :cached_input_pico, :output_pico, :request_nanousd, :cost_nanousd,
     :first_token_us, :duration_us, :overhead_us, :price_version, :meant_model, :meant_tier, :failover_us, :passed_over,
-    :provider_request_id, :apart_tokens, :apart_pico
+    :provider_request_id, :apart_tokens, :apart_pico, :injected
 ) ON CONFLICT (id) DO NOTHING";
 
 /// The lowest id that a request can have at `unix_ms`.
@@ -62,6 +62,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqli
         ":provider_request_id": row.provider_request_id,
         ":apart_tokens": row.apart_tokens,
         ":apart_pico": row.apart_pico,
+        ":injected": row.injected,
     })?;
     Ok(inserted == 1)
 }
@@ -107,6 +108,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
         provider_request_id: text("provider_request_id")?,
         apart_tokens: row.get("apart_tokens")?,
         apart_pico: row.get("apart_pico")?,
+        injected: row.get("injected")?,
     };
     receipt.receipt(RequestId(u128::from_be_bytes(row.get("id")?))).map_err(unreadable_value)
 }

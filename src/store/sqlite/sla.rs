@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// The ids find candidate rows; the time decides.
 const RECEIPTS: &str = "SELECT id, received_unix_ms, key, team, outcome, reason, status, stream, first_token_us,
-    duration_us, cost_nanousd FROM receipts
+    duration_us, cost_nanousd, injected IS NOT NULL FROM receipts
     WHERE id >= ?1 AND id < ?2 AND received_unix_ms >= ?3 AND received_unix_ms < ?4 AND policy = ?5 AND key IS NOT NULL";
 const COUNT: &str = "SELECT count(*) FROM receipts
     WHERE id >= ?1 AND id < ?2 AND received_unix_ms >= ?3 AND received_unix_ms < ?4 AND policy = ?5 AND key IS NOT NULL";
@@ -89,6 +89,7 @@ fn receipt(row: &Row<'_>) -> rusqlite::Result<SlaReceipt> {
         first_token: row.get::<_, Option<i64>>(8)?.map(duration),
         duration: duration(row.get(9)?),
         cost: NanoUsd(row.get(10)?),
+        injected: row.get(11)?,
     })
 }
 
