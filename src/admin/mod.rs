@@ -10,6 +10,7 @@ mod audit;
 mod credits;
 mod faults;
 mod keys;
+pub mod posture;
 mod report_time;
 mod sla;
 mod teams;

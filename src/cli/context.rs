@@ -71,6 +71,12 @@ impl CliContext {
         })
     }
 
+    /// The actions, with the ledger of the database that `store` names.
+    pub(super) fn with_ledger(&self, store: &StoreArgs) -> Result<AdminOperations, CommandError> {
+        let reports = store.place_of(&self.snapshot)?.reports().map_err(CommandError::store)?;
+        Ok(self.admin.clone().with_reports(Some(reports)))
+    }
+
     /// Runs `action` to its end.
     pub(super) fn run<T>(&self, action: impl Future<Output = Result<T, AdminError>>) -> Result<T, CommandError> {
         self.block_on(action).map_err(command_error)

@@ -33,6 +33,8 @@ mod logs;
 mod migrate;
 mod models;
 mod operator;
+mod page;
+mod posture;
 mod prices;
 mod provider_probe;
 mod provider_warnings;
@@ -132,6 +134,8 @@ enum Command {
     },
     /// Break a simulated region of this configuration under load, and judge what clients saw
     Drill(drill::DrillArgs),
+    /// Answer what a buyer asks from what was measured, or say how to measure it
+    Posture(posture::PostureArgs),
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
     Usage(usage::UsageArgs),
     /// Show a line for each request in columns, from the ledger; -f shows further ones as they end
@@ -229,6 +233,7 @@ pub fn main() -> ExitCode {
         Command::Residency { command } => residency::residency(&command),
         Command::Sla { command } => sla::sla(&command),
         Command::Drill(args) => drill::drill(&args),
+        Command::Posture(args) => posture::posture(&args),
         Command::Usage(args) => usage::usage(&args),
         Command::Logs(args) => logs::logs(&args),
         Command::Cost(args) => cost::cost(&args),

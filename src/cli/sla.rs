@@ -6,11 +6,12 @@
 //! Start reading at [`sla`].
 
 use super::context::{CliContext, KNOWN_SOON, finish, note};
+use super::page::{escaped, html_table, page, write_page};
 use super::store::{CommandError, StoreArgs};
 use super::table::{NONE, decimal, grouped, table};
 use super::value_parsers::instant;
+use crate::admin::Page;
 use crate::admin::views::{ListObject, SlaClosingObject, SlaReportObject, first_token_kept, to_json};
-use crate::admin::{AdminOperations, Page};
 use crate::clock::Clock;
 use crate::domain::sla::closing::{SlaClosing, SlaCredit};
 use crate::domain::sla::month::SlaMonth;
@@ -19,6 +20,7 @@ use crate::domain::sla::report::{SlaFigures, SlaReport};
 use crate::domain::sla::tally::{SlaTally, SlaUptime};
 use clap::{Args, Subcommand};
 use std::fmt::Alignment;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -48,6 +50,9 @@ pub(super) struct SlaReportArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write a page for people as well, which needs nothing beside itself and prints well
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -85,9 +90,12 @@ pub(super) fn sla(command: &SlaCommand) -> anyhow::Result<ExitCode> {
 
 fn report(args: &SlaReportArgs) -> Result<String, CommandError> {
     let context = CliContext::open_to_read(&args.store)?;
-    let admin = with_ledger(&context, &args.store)?;
+    let admin = context.with_ledger(&args.store)?;
     let policy = args.policy.as_deref();
     let items = context.run(admin.sla_reports(&context.snapshot, policy, args.month, Clock.unix_ms()))?;
+    if let Some(file) = &args.html {
+        write_page(file, &html(&items))?;
+    }
     if args.json {
         return Ok(format!("{:#}\n", to_json(&ListObject::<SlaReportObject>::of(&Page { items, next: None }))));
     }
@@ -99,7 +107,7 @@ fn report(args: &SlaReportArgs) -> Result<String, CommandError> {
 
 fn close(args: &SlaCloseArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.store, "sla close")?;
-    let admin = with_ledger(&context, &args.store)?;
+    let admin = context.with_ledger(&args.store)?;
     let closing = admin.close_month(&context.snapshot, &args.policy, args.month, Clock.unix_ms());
     let closing = context.run(closing)?;
     if args.json {
@@ -112,71 +120,90 @@ fn close(args: &SlaCloseArgs) -> Result<String, CommandError> {
     Ok(statement(&closing))
 }
 
-/// The actions, with the ledger of the database.
-fn with_ledger(context: &CliContext, store: &StoreArgs) -> Result<AdminOperations, CommandError> {
-    let reports = store.place_of(&context.snapshot)?.reports().map_err(CommandError::store)?;
-    Ok(context.admin.clone().with_reports(Some(reports)))
+fn text(report: &SlaReport) -> String {
+    let lines = |lines: Vec<String>| lines.into_iter().map(|line| line + "\n").collect::<String>();
+    format!("{}{}{}{}", lines(heading(report)), table(&HEAD, &rows(report)), lines(notes(report)), credit(report))
 }
 
-fn text(report: &SlaReport) -> String {
-    let (tally, query) = (&report.tally, &report.tally.query);
+/// The same for each of `reports`, as a page.
+fn html(reports: &[SlaReport]) -> String {
+    let mut body = "<h1>SLA</h1>".to_owned();
+    if reports.is_empty() {
+        body.push_str("<p>No policy has an <code>sla</code>.</p>");
+    }
+    for report in reports {
+        let mut heading = heading(report).into_iter();
+        body.push_str(&format!("<h2>{}</h2>", escaped(&heading.next().unwrap_or_default())));
+        let paragraph = |line: &str| format!("<p>{}</p>", escaped(line));
+        heading.for_each(|line| body.push_str(&paragraph(&line)));
+        body.push_str(&html_table(&HEAD, &rows(report)));
+        notes(report).iter().for_each(|line| body.push_str(&paragraph(line)));
+        credit(report).lines().for_each(|line| body.push_str(&paragraph(line)));
+    }
+    page("SLA", &body)
+}
+
+/// What is promised, and the time that is counted.
+fn heading(report: &SlaReport) -> Vec<String> {
+    let query = &report.tally.query;
     let terms = &*query.terms;
-    let mut out = format!(
-        "policy {}, {}: {} promised, measured by {}\n",
+    let mut lines = vec![format!(
+        "policy {}, {}: {} promised, measured by {}",
         query.policy,
         report.month,
         percent_text(terms.uptime_bp, 2),
         terms.measure.label()
-    );
+    )];
     if !report.is_over() {
         let closes = instant(report.month.closes_unix_ms(&terms.zone));
-        out.push_str(&format!(
-            "month to date, until {}; it is closed from {closes} on\n",
-            instant(query.until_unix_ms)
-        ));
+        let until = instant(query.until_unix_ms);
+        lines.push(format!("month to date, until {until}; it is closed from {closes} on"));
     }
-    out.push_str(&lines(report));
+    lines
+}
+
+/// What the table does not say.
+fn notes(report: &SlaReport) -> Vec<String> {
+    let (tally, terms) = (&report.tally, &report.tally.query.terms);
+    let mut lines = Vec::new();
     if tally.dead_intervals > 0 {
-        out.push_str(&format!(
-            "{} intervals of five minutes without a gateway\n",
-            grouped(tally.dead_intervals.into())
-        ));
+        lines.push(format!("{} intervals of five minutes without a gateway", grouped(tally.dead_intervals.into())));
     }
     if tally.unreadable > 0 {
-        out.push_str(&format!("{} receipts cannot be read, and count for nothing\n", tally.unreadable));
+        lines.push(format!("{} receipts cannot be read, and count for nothing", tally.unreadable));
     }
     if let Some(worst) = tally.all.worst_hour() {
         let begins = instant(worst.begins_unix_ms);
-        out.push_str(&format!("worst hour: {} failed from {begins} on\n", grouped(worst.failed.into())));
+        lines.push(format!("worst hour: {} failed from {begins} on", grouped(worst.failed.into())));
         for cause in &worst.causes {
             let failed = grouped(cause.failed.into());
-            out.push_str(&format!("  {failed} {}, such as {}\n", cause.reason.label(), cause.example));
+            lines.push(format!("  {failed} {}, such as {}", cause.reason.label(), cause.example));
         }
     }
     if let Some(kept) = first_token_kept(terms, &tally.all.first_tokens)
         && let Some(objective) = terms.first_token
     {
         let (share, within) = (percent_text(objective.share_bp, 2), milliseconds(Some(objective.within)));
-        out.push_str(&format!("first token: {kept} within {within}; the objective is {share}\n"));
+        lines.push(format!("first token: {kept} within {within}; the objective is {share}"));
     }
-    out.push_str(&credit(report));
-    out
+    lines
 }
 
-/// The table: the policy, then each key.
-fn lines(report: &SlaReport) -> String {
-    let head = [
-        ("key", Alignment::Left),
-        ("eligible", Alignment::Right),
-        ("failed", Alignment::Right),
-        ("uptime", Alignment::Right),
-        ("budget left", Alignment::Right),
-        ("burn 1h/6h/3d", Alignment::Right),
-        ("first token p50/p95/p99", Alignment::Right),
-        ("spent", Alignment::Right),
-    ];
+const HEAD: [(&str, Alignment); 8] = [
+    ("key", Alignment::Left),
+    ("eligible", Alignment::Right),
+    ("failed", Alignment::Right),
+    ("uptime", Alignment::Right),
+    ("budget left", Alignment::Right),
+    ("burn 1h/6h/3d", Alignment::Right),
+    ("first token p50/p95/p99", Alignment::Right),
+    ("spent", Alignment::Right),
+];
+
+/// The policy, then each key.
+fn rows(report: &SlaReport) -> Vec<Vec<String>> {
     let row = |name: &str, tally: &SlaTally, figures: &SlaFigures| {
-        let quantiles = [50, 95, 99].map(|percent| milliseconds(tally.first_tokens.quantile(percent)));
+        let quantiles = [50, 95, 99].map(|percent| milliseconds(tally.first_tokens.times.quantile(percent)));
         let burn = figures.burn_thousandths.map(|burn| burn.map_or_else(|| NONE.to_owned(), thousandths));
         let uptime = figures.uptime.map(SlaUptime::millionths).map(|uptime| percent_text(uptime, 4));
         vec![
@@ -194,7 +221,7 @@ fn lines(report: &SlaReport) -> String {
     for (key, figures) in &report.keys {
         rows.extend(report.tally.keys.get(key).map(|tally| row(key, tally, figures)));
     }
-    table(&head, &rows)
+    rows
 }
 
 fn credit(report: &SlaReport) -> String {

@@ -111,6 +111,12 @@ pub(super) fn minute(unix_ms: i64) -> String {
         .map_or_else(|_| unix_ms.to_string(), |instant| instant.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
+/// The day of an instant, in UTC.
+pub(super) fn day(unix_ms: i64) -> String {
+    let minute = minute(unix_ms);
+    minute.split(' ').next().unwrap_or(&minute).to_owned()
+}
+
 /// An instant as RFC 3339, for programs.
 pub(super) fn instant(unix_ms: i64) -> String {
     Timestamp::from_millisecond(unix_ms)
@@ -121,8 +127,7 @@ pub(super) fn instant(unix_ms: i64) -> String {
 pub(super) fn end(unix: i64) -> String {
     const DAY: i64 = 86_400;
     if unix.rem_euclid(DAY) == 0 {
-        let last = minute(unix.saturating_sub(DAY).saturating_mul(1000));
-        format!("end of {}", last.split(' ').next().unwrap_or(&last))
+        format!("end of {}", day(unix.saturating_sub(DAY).saturating_mul(1000)))
     } else {
         minute(unix.saturating_mul(1000))
     }

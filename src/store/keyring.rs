@@ -11,6 +11,7 @@ use super::{
     StoreUnavailable,
 };
 use crate::domain::audit::{AuditEntry, AuditQuery, AuditRow};
+use crate::domain::drill::report::DrillReport;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, QuarantinedRow, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
@@ -223,6 +224,14 @@ impl Keyring {
     /// [`StoreUnavailable`]: they cannot be read now.
     pub async fn sla_promised(&self) -> Result<Vec<PromisedMonth>, StoreUnavailable> {
         self.register.sla_promised().await
+    }
+
+    /// What is kept of each scenario of a drill, by its name.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`]: they cannot be read now.
+    pub async fn drill_reports(&self) -> Result<Vec<DrillReport>, StoreUnavailable> {
+        self.register.drill_reports().await
     }
 
     /// Records that a gateway is alive, and what it promises.

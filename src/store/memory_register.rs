@@ -9,6 +9,7 @@ use super::{
 };
 use crate::domain::audit::{AuditChain, AuditEnd, AuditEntry, AuditQuery, AuditRow};
 use crate::domain::budget::WindowSpan;
+use crate::domain::drill::report::DrillReport;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
@@ -36,6 +37,7 @@ struct RegisterState {
     grants: Vec<Grant>,
     closings: Vec<SlaClosing>,
     promised: BTreeSet<(SlaMonth, Arc<str>)>,
+    drills: BTreeMap<Arc<str>, DrillReport>,
     /// By their numbers.
     audit: Vec<Arc<AuditRow>>,
 }
@@ -207,6 +209,16 @@ impl Register for MemoryRegister {
     /// Whether it was alive is known as long as it is.
     fn present(&self, presence: SlaPresence) {
         self.state().promised.extend(presence.promised.into_iter().map(|(policy, month)| (month, policy)));
+    }
+
+    fn keep_drill_report(&self, report: DrillReport) -> StoreFuture<'static, Result<(), StoreUnavailable>> {
+        self.state().drills.insert(report.scenario.clone(), report);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn drill_reports(&self) -> StoreFuture<'static, Result<Vec<DrillReport>, StoreUnavailable>> {
+        let reports = self.state().drills.values().cloned().collect();
+        Box::pin(std::future::ready(Ok(reports)))
     }
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {

@@ -12,6 +12,7 @@ mod audit;
 pub mod budget_pool;
 mod column;
 pub mod copy;
+mod drill_report_row;
 pub mod keyring;
 pub mod memory;
 pub mod memory_lease_store;
@@ -30,6 +31,7 @@ pub mod writer;
 
 use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow, Operator};
 use crate::domain::budget::{Account, Charge, LeaseTerm, WindowSpan};
+use crate::domain::drill::report::DrillReport;
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Limits, OverLimit, RateLimitReservation, RateLimitStatus};
 use crate::domain::money::NanoUsd;
@@ -211,6 +213,13 @@ pub trait Register: Send + Sync {
 
     /// Records that a gateway is alive, and what it promises. It never blocks, and gets no version.
     fn present(&self, presence: SlaPresence);
+
+    /// Keeps what came of a scenario of a drill, in place of what was kept of it before. It gets no version and no row of the
+    /// audit: nothing that the gateway does depends on it.
+    fn keep_drill_report(&self, report: DrillReport) -> StoreFuture<'static, Result<(), StoreUnavailable>>;
+
+    /// What is kept of each scenario, by its name. One that cannot be read is left out.
+    fn drill_reports(&self) -> StoreFuture<'static, Result<Vec<DrillReport>, StoreUnavailable>>;
 
     /// Records when secrets were last used, in Unix milliseconds. It never blocks, and gets no version.
     fn used(&self, uses: Vec<(KeyHash, i64)>);

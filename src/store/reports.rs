@@ -8,6 +8,7 @@
 use super::{RegisterContents, StoreFuture, StoreUnavailable};
 use crate::domain::audit::{AuditChain, AuditQuery, AuditRow};
 use crate::domain::id::RequestId;
+use crate::domain::posture::{PostureQuery, PostureTally};
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{Dimension, ReceiptsQuery, UsageQuery, UsageSum};
 use crate::domain::sla::tally::{SlaMonthTally, SlaQuery};
@@ -26,6 +27,9 @@ pub trait Reports: Send + Sync {
 
     /// The receipts of `query`, counted for the SLA of its policy.
     fn sla(&self, query: SlaQuery) -> StoreFuture<'static, Result<SlaMonthTally, StoreUnavailable>>;
+
+    /// The receipts of `query`, counted by how they were served.
+    fn posture(&self, query: PostureQuery) -> StoreFuture<'static, Result<PostureTally, StoreUnavailable>>;
 
     /// How many receipts there are in the month of `query`.
     fn sla_requests(&self, query: SlaQuery) -> StoreFuture<'static, Result<u64, StoreUnavailable>>;

@@ -11,13 +11,14 @@ use crate::support::{ChatAnswer, ScriptedProvider, Usage, chat, soon};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use tierway::clock::Clock;
+use tierway::domain::drill::report::DrillReport;
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::KeyHash;
 use tierway::store::keyring::Keyring;
 use tierway::store::memory::MemoryLedger;
 use tierway::store::reports::Reports;
 use tierway::store::sqlite::{SqliteLedger, SqliteRegister, SqliteReports, WriterGuard};
-use tierway::store::{Ledger, LedgerStatus, ReceiptRoom, Stores};
+use tierway::store::{Ledger, LedgerStatus, ReceiptRoom, Register, Stores};
 
 /// A running gateway, its provider and its database.
 pub struct AdminGateway {
@@ -29,7 +30,7 @@ pub struct AdminGateway {
     /// Secrets that were issued, and their hashes.
     secrets: Mutex<Vec<String>>,
     _writing: Option<WriterGuard>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// The header line of an operator's token.
@@ -81,7 +82,13 @@ impl AdminGateway {
         let answer = send(&gateway, "GET", "/admin/v1/openapi.json", &bearer(ADMIN_TOKEN), None).await;
         let document = Document::of(answer.json());
         let secrets = Mutex::new(vec![KEY.to_owned(), hash(KEY), ADMIN_TOKEN.to_owned(), VIEWER_TOKEN.to_owned()]);
-        Self { gateway, _provider: provider, document, config, secrets, _writing: writing, _folder: folder }
+        Self { gateway, _provider: provider, document, config, secrets, _writing: writing, folder }
+    }
+
+    /// Keeps the report of a drill as the command does, beside the gateway.
+    pub async fn keep_drill(&self, report: DrillReport) {
+        let register = SqliteRegister::of_reader(&self.folder.path().join("tierway.db")).expect("it opens");
+        register.keep_drill_report(report).await.expect("it is written");
     }
 
     /// The answer to a request; `headers` are lines.

@@ -15,6 +15,7 @@ mod document;
 mod ledger;
 mod lifecycle;
 mod matrix;
+mod posture;
 mod races;
 mod refusals;
 mod residency;

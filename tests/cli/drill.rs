@@ -46,16 +46,52 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn with_another_region_nobody_notices_that_one_is_down() {
-    let place = Place::with(TWO_REGIONS);
-    let (output, files) = drill(&place, &["region-down", "--region", "us-east", "--report", "report.html"]);
+    let place = Place::with(&format!("[store]\nurl = \"sqlite:tierway.db\"\n{TWO_REGIONS}"));
+    assert!(with_credential(&place, &["migrate"]).status.success());
+    assert_eq!(measured(&place), [false; 6], "nothing was measured yet");
+    let (output, mut files) = drill(&place, &["region-down", "--region", "us-east", "--report", "report.html"]);
     let printed = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{printed}{}", text(&output.stderr));
     assert!(printed.contains("PASS  failed requests") && printed.contains("PASS: 1 of 1 scenarios"), "{printed}");
-    assert_eq!(files, ["report.html", "tierway.toml"], "nothing but the report is written");
+    files.retain(|name| !name.starts_with("tierway.db"));
+    assert_eq!(files, ["report.html", "tierway.toml"], "nothing but the report is written, and kept in the store");
     let report = std::fs::read_to_string(place.0.path().join("report.html")).expect("it is written");
     assert!(report.contains("<svg") && report.contains("region-down"));
+    needs_nothing_else(&report);
+    // What it found answers the fourth question.
+    assert_eq!(measured(&place), [false, false, false, true, false, false]);
+    let posture = with_credential(&place, &["posture", "--html", "posture.html"]);
+    let said = text(&posture.stdout);
+    assert!(
+        said.contains("   drill region-down, us-east: PASS; ") && said.contains("time to route around, p99: "),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "   policy standard: each key: 50 requests in any 60 s, sliding; 1 USD per day UTC (configuration "
+        ),
+        "{said}"
+    );
+    let page = std::fs::read_to_string(place.0.path().join("posture.html")).expect("it is written");
+    assert!(page.contains("drill region-down") && page.contains("not measured yet"), "{page}");
+    needs_nothing_else(&page);
+}
+
+/// A command that needs the whole configuration.
+fn with_credential(place: &Place, args: &[&str]) -> Output {
+    place.command(args).env("A_CREDENTIAL_THAT_IS_NOT_SET", "x").output().expect("the binary starts")
+}
+
+/// Which of the six questions of `tierway posture` are answered by something that was measured.
+fn measured(place: &Place) -> Vec<bool> {
+    let output = with_credential(place, &["posture", "--json"]);
+    let posture: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    posture["answers"].as_array().expect("a list").iter().map(|answer| answer["measured"] == true).collect()
+}
+
+fn needs_nothing_else(page: &str) {
     for outside in ["http://", "https://", "src=", "<script", "url("] {
-        assert!(!report.contains(outside), "it needs nothing beside itself: {outside}");
+        assert!(!page.contains(outside), "it needs nothing beside itself: {outside}");
     }
 }
 
@@ -70,6 +106,11 @@ fn without_another_region_the_drill_fails_and_says_why() {
     assert_eq!((&check["check"], &check["verdict"]), (&"failed requests".into(), &"fail".into()), "{check}");
     let why = check["detail"].as_str().expect("it says why");
     assert!(why.starts_with("policy standard reaches no region but us-east;"), "{why}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("`tierway posture` will not know of this drill") && said.contains("no database at tierway.db"),
+        "{said}"
+    );
     assert_eq!(files, ["tierway.toml"]);
 }
 

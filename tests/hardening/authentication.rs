@@ -26,7 +26,7 @@ enum RouteAccess {
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 46] = [
+const ROUTES: [(&str, RouteAccess); 47] = [
     ("/", RouteAccess::Page),
     ("/admin/v1/audit", RouteAccess::Admin),
     ("/admin/v1/credits", RouteAccess::Admin),
@@ -44,6 +44,7 @@ const ROUTES: [(&str, RouteAccess); 46] = [
     ("/admin/v1/live", RouteAccess::Admin),
     ("/admin/v1/openapi.json", RouteAccess::Admin),
     ("/admin/v1/session", RouteAccess::Admin),
+    ("/admin/v1/posture", RouteAccess::Admin),
     ("/admin/v1/sla", RouteAccess::Admin),
     ("/admin/v1/status", RouteAccess::Admin),
     ("/admin/v1/teams", RouteAccess::Admin),

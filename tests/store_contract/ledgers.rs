@@ -5,11 +5,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tierway::domain::budget::Zone;
+use tierway::domain::budget::{WindowSpan, Zone};
 use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::limit::LimitKind;
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
+use tierway::domain::posture::{PostureQuery, PostureReceipt, PostureTally};
 use tierway::domain::pricing::Price;
 use tierway::domain::reason::Reason;
 use tierway::domain::receipt::{
@@ -317,6 +318,7 @@ fn an_sla_is_counted_alike_in_both_databases() {
         Arc::new(PostgresReports::of_gateway(&postgres.ledger)),
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    postures_are_counted_alike(&runtime, &reports, span, of_month);
     for policy in ["policy-0", "policy-1", "policy-2", "nobody's"] {
         let query = SlaQuery::new(policy.into(), terms.clone(), span, span.end_ms);
         let [one, other] = reports.each_ref().map(|reports| {
@@ -331,5 +333,43 @@ fn an_sla_is_counted_alike_in_both_databases() {
         receipts.filter(at).filter_map(|receipt| SlaReceipt::of(&receipt)).for_each(|receipt| counted.add(&receipt));
         assert_eq!(format!("{:?}", one.1), format!("{counted:?}"));
         assert_eq!(one.0 > 1_000 && !one.1.keys.is_empty() && !one.1.spend.is_empty(), policy != "nobody's", "{one:?}");
+    }
+}
+
+/// The same receipts, counted by how they were served: of one policy, and of all.
+fn postures_are_counted_alike(
+    runtime: &tokio::runtime::Runtime,
+    reports: &[Arc<dyn Reports>; 2],
+    span: WindowSpan,
+    of_month: impl Fn(u64) -> Receipt,
+) {
+    for policy in [None, Some("policy-1"), Some("nobody's")] {
+        let query = PostureQuery {
+            policy: policy.map(Into::into),
+            since_unix_ms: span.start_ms,
+            until_unix_ms: span.start_ms + 1_000_000_000,
+        };
+        let mut expected = PostureTally::default();
+        for receipt in (0..6_000).map(&of_month).filter(|receipt| receipt.key.is_some()) {
+            let of_policy = query.policy.is_none() || receipt.policy == query.policy;
+            if of_policy && (query.since_unix_ms..query.until_unix_ms).contains(&receipt.received_unix_ms) {
+                expected.add(&PostureReceipt {
+                    tier: receipt.served.as_ref().and_then(|served| served.tier.clone()),
+                    region: receipt.served.as_ref().map(|served| served.region.clone()),
+                    stream: receipt.stream,
+                    outcome: receipt.outcome,
+                    reason: receipt.reason,
+                    first_token: receipt.first_token,
+                    duration: receipt.duration,
+                    failover: receipt.failover,
+                    injected: receipt.met_injected_fault(),
+                });
+            }
+        }
+        for reports in reports {
+            let found = runtime.block_on(reports.posture(query.clone())).expect("they can be read");
+            assert_eq!(found, expected, "{policy:?}");
+        }
+        assert_eq!(expected.requests > 100 && expected.rehearsed > 10, policy != Some("nobody's"), "{expected:?}");
     }
 }

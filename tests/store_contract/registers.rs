@@ -7,6 +7,8 @@
 mod audits;
 #[path = "closings.rs"]
 mod closings;
+#[path = "drills.rs"]
+mod drills;
 
 use super::postgres_server::{TestDatabase, ticking};
 use std::process::{Command, Stdio};

@@ -95,7 +95,8 @@ fn an_old_database_is_migrated_by_the_gateway_and_never_by_a_reader() {
             "0010_audit",
             "0011_sla",
             "0012_unbilled_responses",
-            "0013_injected_faults"
+            "0013_injected_faults",
+            "0014_drill_reports"
         ]
     );
     assert!(migrate(&place.database(), NOW_UNIX_MS).expect("it is ours").applied.is_empty());

@@ -139,6 +139,16 @@ fn an_outage_is_credited_once_to_the_nano_dollar() {
     assert_eq!(grants(place.folder()).0, 3, "credit is granted once");
     let text = printed(place.folder(), SLA, &["sla", "report", "--month", "2024-11"]);
     assert!(text.contains("closed") && text.contains("13 of 10000 failed"), "{text}");
+    let with_page = ["sla", "report", "--month", "2024-11", "--html", "sla.html"];
+    assert_eq!(printed(place.folder(), SLA, &with_page), text, "the page is written as well");
+    let page = std::fs::read_to_string(place.folder().join("sla.html")).expect("it is written");
+    for said in ["policy all, 2024-11: 99.9% promised", "<td>batch</td>", "worst hour: 13 failed", "13 of 10000 failed"]
+    {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    for outside in ["http", "src=", "<script", "url("] {
+        assert!(!page.contains(outside), "it needs nothing beside itself: {outside}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod audit;
 mod fault;
 mod gateway;
+mod posture;
 mod sla;
 mod status;
 mod traffic;
@@ -17,6 +18,7 @@ mod traffic;
 pub use audit::AuditRowObject;
 pub use fault::FaultObject;
 pub use gateway::{GatewayObject, SessionObject};
+pub use posture::PostureObject;
 pub use sla::{SlaClosingObject, SlaReportObject, first_token_kept};
 pub use status::{DeploymentObject, StatusObject};
 pub use traffic::{HistoryObject, SecondObject, TrafficEventObject};

@@ -210,15 +210,15 @@ impl From<&SlaCreditStep> for SlaStepObject {
 }
 
 /// The share of first tokens within the objective, rounded down; `None` without an objective or a first token.
-pub fn first_token_kept(terms: &SlaTerms, FirstTokenTally { count, within, .. }: &FirstTokenTally) -> Option<String> {
+pub fn first_token_kept(terms: &SlaTerms, FirstTokenTally { times, within }: &FirstTokenTally) -> Option<String> {
     terms.first_token?;
-    let kept = (u128::from(*within) * 1_000_000).checked_div(u128::from(*count))?;
+    let kept = (u128::from(*within) * 1_000_000).checked_div(u128::from(times.count))?;
     Some(percent_text(u32::try_from(kept).unwrap_or_default(), 4))
 }
 
 impl SlaFiguresObject {
     fn of(terms: &SlaTerms, tally: &SlaTally, figures: &SlaFigures) -> Self {
-        let quantile = |percent| tally.first_tokens.quantile(percent).map(micros);
+        let quantile = |percent| tally.first_tokens.times.quantile(percent).map(micros);
         let [burn_1h, burn_6h, burn_3d] = figures.burn_thousandths;
         Self {
             requests: tally.requests,

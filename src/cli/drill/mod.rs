@@ -1,13 +1,14 @@
 //! `tierway drill`: an outage rehearsed on the user's own configuration, and what clients saw of it.
 //!
 //! Every provider is replaced by a simulated one in the same region, with the same prices and capacities; the gateway
-//! itself is the real one, and is asked over HTTP on loopback. Nothing is written: stores are in memory, and whatever
-//! ends the process leaves nothing behind. What breaks when, and what is judged, is in
+//! itself is the real one, and is asked over HTTP on loopback. Its stores are in memory, and whatever ends the process
+//! leaves nothing behind; the report of a drill that was run to its end is kept in the configured store, if there is one. What breaks when, and what is judged, is in
 //! [`domain::drill`](crate::domain::drill).
 //!
 //! Start reading at [`drill`]; one scenario is run in `run.rs`.
 
 mod client;
+mod keep;
 mod load;
 mod report;
 mod run;
@@ -15,7 +16,8 @@ mod simulated;
 mod text;
 
 use super::check::EXIT_CONFIGURATION;
-use super::{ConfigArgs, EXIT_USAGE, find_config, print};
+use super::store::StoreArgs;
+use super::{EXIT_USAGE, find_config, print};
 use crate::config::Snapshot;
 use crate::domain::drill::scenario::Scenario;
 use crate::domain::random::RandomValue;
@@ -47,7 +49,7 @@ pub(super) struct DrillArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
-    config_args: ConfigArgs,
+    store: StoreArgs,
 }
 
 fn scenario_parser() -> impl TypedValueParser<Value = Scenario> {
@@ -76,8 +78,8 @@ impl DrillResult {
 /// # Errors
 /// The configuration cannot be simulated, or the report cannot be written.
 pub(super) fn drill(args: &DrillArgs) -> anyhow::Result<ExitCode> {
-    let loaded = find_config(args.config_args.config.as_deref())
-        .and_then(|source| Ok((source.name().to_owned(), simulated::load(&source)?)));
+    let loaded =
+        find_config(args.store.config()).and_then(|source| Ok((source.name().to_owned(), simulated::load(&source)?)));
     let (source, snapshot) = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -126,5 +128,6 @@ pub(super) fn drill(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.report {
         std::fs::write(file, report::page(&result)).with_context(|| format!("{} cannot be written", file.display()))?;
     }
+    runtime.block_on(keep::keep(args, &result));
     Ok(if result.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

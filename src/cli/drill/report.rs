@@ -6,6 +6,7 @@
 use super::DrillResult;
 use super::run::ScenarioRecord;
 use super::text::{CAVEAT, objective, verdict_of};
+use crate::cli::page::{escaped, page as html_page};
 use crate::domain::drill::{DrillOutcome, DrillRequest};
 use std::fmt::Write;
 use std::time::Duration;
@@ -19,20 +20,11 @@ const BELOW: f64 = 34.0;
 const FASTEST: f64 = 10.0;
 const SLOWEST: f64 = 10_000.0;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2430}\
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #d8dee6;\
-vertical-align:top}td.n{text-align:right;white-space:nowrap}.pass{color:#17693a}.fail{color:#a8201a;font-weight:600}\
-svg{width:100%;height:auto}h2{margin-top:2.5rem}small{color:#56616f}@media(prefers-color-scheme:dark){\
-body{background:#14181e;color:#e3e8ee}td,th{border-color:#333c47}.pass{color:#6fce96}.fail{color:#ff8b84}\
-small{color:#9aa6b4}}";
-
 /// The page.
 pub(super) fn page(result: &DrillResult) -> String {
     let verdict = if result.passed() { "PASS" } else { "FAIL" };
-    let mut page = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>Drill: {verdict}</title><style>{STYLE}</style></head><body>\
-         <h1>Drill: <span class=\"{}\">{verdict}</span></h1><p>{}, seed {}. {CAVEAT}</p>\
+    let mut body = format!(
+        "<h1>Drill: <span class=\"{}\">{verdict}</span></h1><p>{}, seed {}. {CAVEAT}</p>\
          <p>Each point of a plot is a request: when it was sent, and how long its first bytes took. Red ones got no answer, or \
          one that broke. The region is broken in the grey part.</p>",
         verdict.to_lowercase(),
@@ -40,10 +32,9 @@ pub(super) fn page(result: &DrillResult) -> String {
         result.seed,
     );
     for scenario in &result.scenarios {
-        write_scenario(scenario, &mut page);
+        write_scenario(scenario, &mut body);
     }
-    page.push_str("</body></html>\n");
-    page
+    html_page(&format!("Drill: {verdict}"), &body)
 }
 
 fn write_scenario(result: &ScenarioRecord, page: &mut String) {
@@ -113,8 +104,4 @@ fn write_point(request: &DrillRequest, x: f64, page: &mut String) {
 fn down(ms: f64) -> f64 {
     let share = (ms.clamp(FASTEST, SLOWEST) / FASTEST).ln() / (SLOWEST / FASTEST).ln();
     HEIGHT * (1.0 - share)
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -55,6 +55,8 @@ pub(super) struct ScenarioRecord {
     pub(super) times: DrillWindow,
     pub(super) requests: Vec<DrillRequest>,
     pub(super) checks: Vec<DrillCheck>,
+    /// When it ended, in Unix milliseconds.
+    pub(super) finished_unix_ms: i64,
 }
 
 impl ScenarioRecord {
@@ -117,7 +119,8 @@ pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioRecord>
     };
     let checks = judge(&evidence);
     let policies = policies.iter().map(|driven| driven.policy.name.clone()).collect();
-    Ok(ScenarioRecord { scenario, region, policies, times: TIMES, requests, checks })
+    let finished_unix_ms = clock.unix_ms();
+    Ok(ScenarioRecord { scenario, region, policies, times: TIMES, requests, checks, finished_unix_ms })
 }
 
 /// The region that breaks: the one that is named, or the first in the file that serves some policy.

@@ -6,6 +6,7 @@
 //! Start reading in [`scenario::Scenario`], then [`judge::judge`].
 
 pub mod judge;
+pub mod report;
 pub mod scenario;
 
 use std::sync::Arc;

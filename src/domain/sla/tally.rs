@@ -6,6 +6,7 @@
 
 use super::{SlaClass, SlaMeasure, SlaReceipt, SlaTerms};
 use crate::domain::budget::{Scope, WindowSpan};
+use crate::domain::duration_tally::DurationTally;
 use crate::domain::id::RequestId;
 use crate::domain::reason::Reason;
 use crate::domain::register::Holder;
@@ -180,40 +181,19 @@ pub struct SlaCause {
     pub example: RequestId,
 }
 
-/// Times to the first token, counted in steps of at most 1.6 %.
+/// Times to the first token of streams.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct FirstTokenTally {
     /// All of them.
-    pub count: u64,
+    pub times: DurationTally,
     /// Those within the objective.
     pub within: u64,
-    steps: BTreeMap<u16, u64>,
 }
-
-/// So many steps make twice the time, as a power of two.
-const STEP_BITS: u32 = 6;
 
 impl FirstTokenTally {
     fn add(&mut self, first_token: Duration, within: bool) {
-        let micros = u64::try_from(first_token.as_micros()).unwrap_or(u64::MAX).min(u64::MAX >> 1);
-        let shift = (u64::BITS - micros.leading_zeros()).saturating_sub(STEP_BITS + 1);
-        let step = (u64::from(shift) << STEP_BITS) + (micros >> shift);
-        *self.steps.entry(u16::try_from(step).unwrap_or(u16::MAX)).or_default() += 1;
-        self.count += 1;
+        self.times.add(first_token);
         self.within += u64::from(within);
-    }
-
-    /// The time within which `percent` of 100 came, rounded up to the end of its step; `None` without any.
-    pub fn quantile(&self, percent: u64) -> Option<Duration> {
-        let rank = (self.count * percent).div_ceil(100).max(1);
-        let mut seen = 0;
-        let step = self.steps.iter().find(|(_, count)| {
-            seen += **count;
-            seen >= rank
-        });
-        let step = u64::from(*step?.0);
-        let shift = (step >> STEP_BITS).saturating_sub(1);
-        Some(Duration::from_micros(((step - (shift << STEP_BITS) + 1) << shift) - 1))
     }
 }
 
@@ -431,21 +411,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn quantiles_are_never_below_what_was_measured() {
-        let mut tally = FirstTokenTally::default();
-        assert_eq!(tally.quantile(50), None);
-        (1..=1_000).for_each(|ms| tally.add(Duration::from_millis(ms), ms <= 500));
-        assert_eq!((tally.count, tally.within), (1_000, 500));
-        for (percent, exact_us) in [(50, 500_000_u128), (95, 950_000), (99, 990_000), (100, 1_000_000)] {
-            let found = tally.quantile(percent).expect("there are some").as_micros();
-            assert!((exact_us..exact_us + exact_us / 60).contains(&found), "p{percent}: {found}");
-        }
-        let mut small = FirstTokenTally::default();
-        (0..=63).for_each(|us| small.add(Duration::from_micros(us), true));
-        assert_eq!(small.quantile(50), Some(Duration::from_micros(31)), "small ones are exact");
-        let mut longest = FirstTokenTally::default();
-        longest.add(Duration::MAX, false);
-        assert!(longest.quantile(50).is_some());
+    fn first_tokens_of_streams_are_within_the_objective_or_not() {
+        let first = |number, ms, stream| SlaReceipt {
+            first_token: Some(Duration::from_millis(ms)),
+            stream,
+            ..served(number, "app", NOVEMBER)
+        };
+        let receipts = [first(1, 400, true), first(2, 500, true), first(3, 501, true), first(4, 100, false)];
+        let found = tally(november(terms()), receipts).all.first_tokens;
+        assert_eq!((found.times.count, found.within), (3, 2));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod keys;
 mod live;
 mod openapi;
 mod operations;
+mod posture;
 mod reports;
 mod sessions;
 mod sla;

@@ -176,7 +176,7 @@ fn responses(operation: &AdminOperation, generator: &mut SchemaGenerator) -> Val
     let mut add = |status: &str, about: &str| responses[status] = error(about);
     let named = operation.path.contains('{');
     let of_faults = tag(operation.path) == "faults";
-    let of_ledger = matches!(tag(operation.path), "usage" | "ledger" | "sla");
+    let of_ledger = matches!(tag(operation.path), "usage" | "ledger" | "sla" | "posture");
     if of_faults {
         add("404", "There is none of that id, or faults are not enabled.");
     } else if named || of_ledger {

@@ -6,11 +6,12 @@ use super::error::AdminFailure;
 use super::input::DescribedField;
 use super::openapi::OpenApiDocument;
 use super::{
-    AdminRequest, AdminResponse, audit, credits, faults, keys, live, openapi, reports, sessions, sla, status, teams,
+    AdminRequest, AdminResponse, audit, credits, faults, keys, live, openapi, posture, reports, sessions, sla, status,
+    teams,
 };
 use crate::admin::views::{
     AuditRowObject, BalanceObject, FaultObject, GatewayObject, GrantObject, HistoryObject, IssuedKeyObject, KeyObject,
-    ListObject, RequestObject, SecondObject, SessionObject, SlaReportObject, StatusObject, TeamObject,
+    ListObject, PostureObject, RequestObject, SecondObject, SessionObject, SlaReportObject, StatusObject, TeamObject,
     UsageReportObject,
 };
 use crate::http::ops::TokenRole;
@@ -342,6 +343,16 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
             "Each SLA and how it is kept in a month: uptime, error budget, first tokens, credit.",
             response::<ListObject<SlaReportObject>>(),
             |a| Box::pin(sla::report(a)),
+        )
+    },
+    AdminOperation {
+        query: &posture::ASKED_BY,
+        ..get(
+            "/admin/v1/posture",
+            "read_posture",
+            "What a buyer asks, answered from what was measured with its source and date, or with how to measure it.",
+            response::<PostureObject>(),
+            |a| Box::pin(posture::read(a)),
         )
     },
     get(

@@ -6,9 +6,10 @@ use super::connections::{ConnectionFuture, Connections};
 use super::error::{PostgresError, PostgresOpenError};
 use super::ledger::PostgresLedger;
 use super::location::PostgresLocation;
-use super::{audit, migrate, register_rows, sla, usage};
+use super::{audit, migrate, posture, register_rows, sla, usage};
 use crate::domain::audit::{AuditChain, AuditQuery, AuditRow};
 use crate::domain::id::RequestId;
+use crate::domain::posture::{PostureQuery, PostureTally};
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
 use crate::domain::sla::tally::{SlaMonthTally, SlaQuery};
@@ -194,6 +195,10 @@ impl Reports for PostgresReports {
 
     fn sla(&self, query: SlaQuery) -> StoreFuture<'static, Result<SlaMonthTally, StoreUnavailable>> {
         self.read(move |client| Box::pin(sla::tally(client, query)))
+    }
+
+    fn posture(&self, query: PostureQuery) -> StoreFuture<'static, Result<PostureTally, StoreUnavailable>> {
+        self.read(move |client| Box::pin(posture::tally(client, query)))
     }
 
     fn sla_requests(&self, query: SlaQuery) -> StoreFuture<'static, Result<u64, StoreUnavailable>> {

@@ -18,6 +18,7 @@ use tokio_postgres::{Client, GenericClient};
 const MIGRATIONS: &[(Migration, i64)] = &[
     (Migration { name: "0001_store", sql: include_str!("migrations/0001_store.sql") }, 1),
     (Migration { name: "0002_injected_faults", sql: include_str!("migrations/0002_injected_faults.sql") }, 1),
+    (Migration { name: "0003_drill_reports", sql: include_str!("migrations/0003_drill_reports.sql") }, 1),
 ];
 
 /// Any number that no other program takes: the letters of `tierway`.

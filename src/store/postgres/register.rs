@@ -7,8 +7,9 @@ use super::error::{PostgresError, PostgresOpenError};
 use super::ledger::PostgresLedger;
 use super::location::PostgresLocation;
 use super::operation::{PostgresOperation, PostgresWriter};
-use super::{audit, credit, migrate, register_rows, register_write, sla};
+use super::{audit, credit, drill_reports, migrate, register_rows, register_write, sla};
 use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow};
+use crate::domain::drill::report::DrillReport;
 use crate::domain::register::{CreditBalance, Grant, Holder};
 use crate::domain::secret::KeyHash;
 use crate::domain::sla::closing::SlaClosing;
@@ -133,6 +134,17 @@ impl Register for PostgresRegister {
             // Where the queue is full, the next one is recorded a minute later, in the same interval.
             let _ = writer.submit_unhurried(PostgresOperation::Presence(presence));
         }
+    }
+
+    fn keep_drill_report(&self, report: DrillReport) -> StoreFuture<'static, Result<(), StoreUnavailable>> {
+        let written =
+            self.connections.run(move |client| Box::pin(async move { drill_reports::put(client, &report).await }));
+        Box::pin(async { written.await.map_err(|error| unwritable(&error)) })
+    }
+
+    fn drill_reports(&self) -> StoreFuture<'static, Result<Vec<DrillReport>, StoreUnavailable>> {
+        let read = self.connections.run(|client| Box::pin(async { drill_reports::all(client).await }));
+        Box::pin(async { read.await.map_err(|error| unreadable(&error)) })
     }
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {

@@ -3,9 +3,10 @@
 //! The database is opened read-only: a report must never migrate it, or lock out or delay a gateway.
 
 use super::balances;
-use super::{OpenError, audit, migrate, open, receipt_row, register, sla};
+use super::{OpenError, audit, migrate, open, posture, receipt_row, register, sla};
 use crate::domain::audit::{AuditChain, AuditQuery, AuditRow};
 use crate::domain::id::RequestId;
+use crate::domain::posture::{PostureQuery, PostureTally};
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
 use crate::domain::sla::tally::{SlaMonthTally, SlaQuery};
@@ -105,6 +106,14 @@ impl LedgerReader {
     /// When they cannot be read.
     pub fn sla(&self, query: SlaQuery) -> Result<SlaMonthTally, LedgerReadError> {
         sla::tally(&self.connection, query).map_err(|error| self.failed(error))
+    }
+
+    /// The receipts of `query`, counted by how they were served as they are read.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn posture(&self, query: &PostureQuery) -> Result<PostureTally, LedgerReadError> {
+        posture::tally(&self.connection, query).map_err(|error| self.failed(error))
     }
 
     /// How many receipts there are in the month of `query`.

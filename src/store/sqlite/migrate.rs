@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0011_sla", sql: include_str!("migrations/0011_sla.sql") },
     Migration { name: "0012_unbilled_responses", sql: include_str!("migrations/0012_unbilled_responses.sql") },
     Migration { name: "0013_injected_faults", sql: include_str!("migrations/0013_injected_faults.sql") },
+    Migration { name: "0014_drill_reports", sql: include_str!("migrations/0014_drill_reports.sql") },
 ];
 
 /// The table that records applied migrations.

@@ -9,9 +9,10 @@
 use super::audit;
 use super::credit::{self, holder};
 use super::operation::{SqliteWriter, WriteOperation};
-use super::{OpenError, migrate, open, sla, unreadable_value};
+use super::{OpenError, drill_reports, migrate, open, sla, unreadable_value};
 use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow};
 use crate::domain::budget::BudgetSpec;
+use crate::domain::drill::report::DrillReport;
 use crate::domain::limit::Limits;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{
@@ -197,6 +198,15 @@ impl Register for SqliteRegister {
             // Where the queue is full, the next one is recorded a minute later, in the same interval.
             let _ = writer.submit_unhurried(Box::new(sla::PresenceOperation(presence)));
         }
+    }
+
+    fn keep_drill_report(&self, report: DrillReport) -> StoreFuture<'static, Result<(), StoreUnavailable>> {
+        let describe = format!("the report of the drill {}", report.scenario);
+        self.write_by(describe, move |transaction| drill_reports::put(transaction, &report), |()| true)
+    }
+
+    fn drill_reports(&self) -> StoreFuture<'static, Result<Vec<DrillReport>, StoreUnavailable>> {
+        self.read(drill_reports::all)
     }
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {

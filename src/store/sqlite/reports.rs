@@ -5,6 +5,7 @@
 
 use super::{LedgerReadError, LedgerReader};
 use crate::domain::id::RequestId;
+use crate::domain::posture::{PostureQuery, PostureTally};
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
 use crate::domain::sla::tally::{SlaMonthTally, SlaQuery};
@@ -64,6 +65,10 @@ impl Reports for SqliteReports {
 
     fn sla(&self, query: SlaQuery) -> StoreFuture<'static, Result<SlaMonthTally, StoreUnavailable>> {
         self.read(move |reader| reader.sla(query))
+    }
+
+    fn posture(&self, query: PostureQuery) -> StoreFuture<'static, Result<PostureTally, StoreUnavailable>> {
+        self.read(move |reader| reader.posture(&query))
     }
 
     fn sla_requests(&self, query: SlaQuery) -> StoreFuture<'static, Result<u64, StoreUnavailable>> {
