@@ -179,7 +179,8 @@ impl RequestGuard {
         if !receipt.charges.is_empty() {
             self.context.lease_store.settle(&receipt);
         }
-        self.context.telemetry.record(&receipt);
+        let sla = self.state.key.as_ref().and_then(|key| key.policy.sla.as_deref());
+        self.context.telemetry.record(&receipt, sla);
     }
 
     /// Tokens to settle the key's limit with: all that were taken are returned where nothing was sent to any

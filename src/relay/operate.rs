@@ -237,5 +237,7 @@ fn publish(telemetry: &Telemetry, active: &ActiveConfig, now: Instant) {
     let models: Vec<PlannedModel> = table.tiers.iter().flat_map(of_tier).chain(alone).collect();
     telemetry.metrics.configured(snapshot.telemetry.failover_objective, &models, &table.regions);
     telemetry.metrics.policies(snapshot.policies.iter().map(|policy| &policy.name));
+    let promised = snapshot.policies.iter().filter_map(|policy| Some((&policy.name, policy.sla.as_deref()?)));
+    telemetry.metrics.slas(promised);
     telemetry.metrics.deployments(&active.deployments.states(now));
 }

@@ -13,6 +13,7 @@ use crate::domain::budget::AccountStatus;
 use crate::domain::pause::PauseScope;
 use crate::domain::receipt::{PlannedModel, Receipt};
 use crate::domain::refusal::{KeyRefusal, SecretTarget};
+use crate::domain::sla::{SlaClass, SlaTerms, WHOLE_BP};
 use parking_lot::Mutex;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Result};
 use std::collections::HashSet;
@@ -131,6 +132,21 @@ const BUDGET_HELD: MetricSpec<3> = spec(
     "What open requests hold of a budget, in billionths of a US dollar: the most that they can cost.",
     ["scope", "name", "window"],
 );
+const SLA_ELIGIBLE: MetricSpec<1> = spec(
+    "tierway_sla_eligible_total",
+    "Requests that count for the SLA of their policy, whether or not they failed.",
+    ["policy"],
+);
+const SLA_FAILED: MetricSpec<1> = spec(
+    "tierway_sla_failed_total",
+    "Requests that count for the SLA of their policy and failed through the gateway or its providers.",
+    ["policy"],
+);
+const SLA_BUDGET: MetricSpec<1> = spec(
+    "tierway_sla_error_budget_ratio",
+    "The share of requests that may fail under a policy with an SLA, as promised.",
+    ["policy"],
+);
 const BEYOND_HOLD: MetricSpec<0> = spec(
     "tierway_answers_beyond_hold_total",
     "Answers that cost more than the worst case computed for the request: their budgets may be overspent.",
@@ -242,6 +258,9 @@ pub struct Metrics {
     budget_limit: LabelledMetric<IntGauge, 3>,
     budget_spent: LabelledMetric<IntGauge, 3>,
     budget_held: LabelledMetric<IntGauge, 3>,
+    sla_eligible: LabelledMetric<IntCounter, 1>,
+    sla_failed: LabelledMetric<IntCounter, 1>,
+    sla_budget: LabelledMetric<Gauge, 1>,
     beyond_hold: IntCounter,
     budget_pause: LabelledMetric<IntGauge, 1>,
     impossible_usage: IntCounter,
@@ -300,6 +319,9 @@ impl Metrics {
             budget_limit: registry.gauges(BUDGET_LIMIT)?,
             budget_spent: registry.gauges(BUDGET_SPENT)?,
             budget_held: registry.gauges(BUDGET_HELD)?,
+            sla_eligible: registry.counters(SLA_ELIGIBLE)?,
+            sla_failed: registry.counters(SLA_FAILED)?,
+            sla_budget: registry.float_gauges(SLA_BUDGET)?,
             beyond_hold: registry.counter(BEYOND_HOLD)?,
             budget_pause: registry.gauges(BUDGET_PAUSE)?,
             impossible_usage: registry.counter(IMPOSSIBLE_USAGE)?,
@@ -454,6 +476,34 @@ impl Metrics {
             self.queue_depth.with(label());
             self.queue_wait.with(label());
             self.shed.with(label());
+        }
+    }
+
+    /// Shows each policy with an SLA from the start, with 0 requests and what it promises; series of others are dropped.
+    pub fn slas<'a>(&self, promised: impl Iterator<Item = (&'a Arc<str>, &'a SlaTerms)>) {
+        let promised: Vec<(Label, u32)> =
+            promised.map(|(policy, terms)| (policy.into(), WHOLE_BP.saturating_sub(terms.uptime_bp))).collect();
+        let keep = |[policy]: &[Label; 1]| promised.iter().any(|(promised, _)| promised == policy);
+        self.sla_eligible.retain(keep);
+        self.sla_failed.retain(keep);
+        self.sla_budget.retain(keep);
+        for (policy, may_fail_bp) in &promised {
+            self.sla_eligible.with([policy.clone()]);
+            self.sla_failed.with([policy.clone()]);
+            self.sla_budget.with([policy.clone()]).set(f64::from(*may_fail_bp) / f64::from(WHOLE_BP));
+        }
+    }
+
+    /// Counts a request of `policy` as its SLA does, if [`Metrics::slas`] named the policy.
+    pub fn sla(&self, policy: &Arc<str>, class: SlaClass) {
+        let label = [Label::from(policy)];
+        if class != SlaClass::NotEligible
+            && let Some(eligible) = self.sla_eligible.known(&label)
+        {
+            eligible.inc();
+            if class == SlaClass::Failed {
+                self.sla_failed.with(label).inc();
+            }
         }
     }
 
@@ -616,6 +666,7 @@ mod tests {
     use crate::domain::breaker::TransitionCause;
     use crate::domain::budget::{Account, Scope};
     use crate::domain::money::NanoUsd;
+    use crate::domain::sla::tests::terms;
     use crate::telemetry::samples;
     use std::collections::BTreeMap;
 
@@ -657,6 +708,11 @@ mod tests {
         let account = Account { scope: Scope::Team, name: "growth".into(), window: "month UTC".into() };
         let (limit, spent, held) = (NanoUsd(2_000_000_000_000), NanoUsd(1_250_000_000), NanoUsd(3_000_000));
         metrics.budgets(&[AccountStatus { account: account.into(), limit, spent, held }]);
+        let terms = terms();
+        metrics.slas([(&"pro".into(), &terms)].into_iter());
+        for class in [SlaClass::Good, SlaClass::Failed, SlaClass::NotEligible] {
+            metrics.sla(&"pro".into(), class);
+        }
         metrics
     }
 
@@ -713,6 +769,7 @@ mod tests {
                         "tierway_ledger_waiting",
                         "tierway_price_age_days",
                         "tierway_faults_active",
+                        "tierway_sla_error_budget_ratio",
                     ];
                     states.contains(&name) || others.contains(&name)
                 }
@@ -765,6 +822,24 @@ mod tests {
         ] {
             assert!(samples.contains(line), "{line} in\n{samples}");
         }
+    }
+
+    #[test]
+    fn only_a_policy_with_an_sla_has_its_series() {
+        let metrics = everything();
+        metrics.sla(&"free".into(), SlaClass::Failed);
+        let samples = samples_of(&metrics);
+        for line in [
+            r#"tierway_sla_eligible_total{policy="pro"} 2"#,
+            r#"tierway_sla_failed_total{policy="pro"} 1"#,
+            r#"tierway_sla_error_budget_ratio{policy="pro"} 0.001"#,
+        ] {
+            assert!(samples.contains(line), "{line} in\n{samples}");
+        }
+        assert!(!samples.contains("free"), "{samples}");
+        metrics.slas(std::iter::empty());
+        metrics.sla(&"pro".into(), SlaClass::Good);
+        assert!(!samples_of(&metrics).contains("tierway_sla_"));
     }
 
     #[test]

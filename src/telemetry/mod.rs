@@ -19,6 +19,7 @@ pub(crate) mod samples;
 mod terminal_line;
 
 use crate::domain::receipt::Receipt;
+use crate::domain::sla::{SlaReceipt, SlaTerms};
 use access::AccessLog;
 use live::LiveTraffic;
 pub use metrics::InFlight;
@@ -41,9 +42,14 @@ impl Telemetry {
         Self { metrics: Metrics::new(build, access.dropped()), live: Arc::default(), access }
     }
 
-    /// Counts a finished request, shows it to who watches, and writes its line.
-    pub fn record(&self, receipt: &Arc<Receipt>) {
+    /// Counts a finished request, also for the SLA that its policy promises, shows it to who watches, and writes its line.
+    pub fn record(&self, receipt: &Arc<Receipt>, sla: Option<&SlaTerms>) {
         self.metrics.record(receipt);
+        if let (Some(terms), Some(policy)) = (sla, &receipt.policy)
+            && let Some(counted) = SlaReceipt::of(receipt)
+        {
+            self.metrics.sla(policy, counted.class(terms));
+        }
         self.live.record(receipt);
         self.access.write(receipt);
     }

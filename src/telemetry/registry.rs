@@ -45,6 +45,10 @@ impl MetricRegistry {
         self.register(LabelledMetric::new(spec, MetricType::GAUGE, IntGauge::with_opts)?)
     }
 
+    pub(super) fn float_gauges<const N: usize>(&self, spec: MetricSpec<N>) -> Result<LabelledMetric<FloatGauge, N>> {
+        self.register(LabelledMetric::new(spec, MetricType::GAUGE, FloatGauge::with_opts)?)
+    }
+
     pub(super) fn histograms<const N: usize>(
         &self,
         spec: MetricSpec<N>,

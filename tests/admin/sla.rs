@@ -18,6 +18,9 @@ async fn the_month_that_is_running_is_reported_to_date() {
     let figures = &report["figures"];
     assert_eq!((&figures["eligible"], &figures["failed"], &figures["uptime"]), (&json!(2), &json!(0), &json!("100%")));
     assert_eq!((&report["step"], &report["closings"]), (&Value::Null, &json!([])));
+    // The metrics count by the same rules.
+    let counted = |name: &str| admin.gateway.metric(&format!("tierway_sla_{name}{{policy=\"all\"}}"));
+    assert_eq!(["eligible_total", "failed_total", "error_budget_ratio"].map(counted), [2.0, 0.0, 0.001]);
     let same = admin.done(200, "GET", "/admin/v1/sla?policy=all", None).await;
     assert_eq!(same["data"][0]["keys"], report["keys"]);
 }
@@ -52,6 +55,7 @@ async fn what_a_drill_breaks_counts_neither_way() {
     let figures = admin.done(200, "GET", "/admin/v1/sla", None).await["data"][0]["figures"].take();
     let counted = ["requests", "eligible", "failed"].map(|name| figures[name].clone());
     assert_eq!(counted, [json!(20), json!(0), json!(0)], "{figures:#}");
+    assert_eq!(admin.gateway.metric("tierway_sla_eligible_total{policy=\"all\"}"), 0.0);
     let id = fault["id"].as_str().expect("an id");
     admin.done(200, "DELETE", &format!("/admin/v1/faults/{id}"), None).await;
 }

@@ -48,6 +48,7 @@ deployments = [{{ provider = "sim-broken" }}]
 tiers    = ["*"]
 models   = ["ops/*"]
 reserved = true
+sla      = {{ uptime = "99.9%" }}
 
 [policies.trickle]
 tiers               = ["default"]
