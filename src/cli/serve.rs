@@ -30,7 +30,6 @@ use crate::http::{AppState, ops_handler, public_handler};
 use crate::random::Rng;
 use crate::relay::{ActivateError, Relay, RelayParts};
 use crate::store::keyring::Keyring;
-use crate::store::memory::MemoryCounters;
 use crate::store::{Counters, Stores};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::LogWriter;
@@ -268,7 +267,7 @@ pub struct Gateway {
     /// The request path.
     pub relay: Arc<Relay>,
     /// The keys' use of their rate limits.
-    pub counters: Arc<MemoryCounters>,
+    pub counters: Arc<dyn Counters>,
     /// Starts the shutdown.
     pub lifecycle: Lifecycle,
     /// The state that the public and the ops listener share.
@@ -295,7 +294,7 @@ impl Gateway {
         clock: Clock,
         books: Stores,
     ) -> Result<Self, ActivateError> {
-        let counters = Arc::new(MemoryCounters::default());
+        let counters = books.counters;
         let lifecycle = Lifecycle::new(clock);
         let ops = reload::access(&snapshot, admin_token.as_ref());
         let rng = Arc::new(rng);
@@ -306,7 +305,7 @@ impl Gateway {
             clock,
             rng: rng.clone(),
             ledger: books.ledger,
-            counters: counters.clone() as Arc<dyn Counters>,
+            counters: counters.clone(),
             lease_store: books.lease_store,
             keyring: books.keyring.clone(),
             idempotency: books.idempotency,

@@ -10,9 +10,11 @@ use super::store_place::{self, StorePlace};
 use super::{ConfigArgs, EXIT_UNAVAILABLE, EXIT_USAGE, find_config};
 use crate::clock::Clock;
 use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, load};
+use crate::store::divided::DividedCounters;
 use crate::store::keyring::Keyring;
+use crate::store::memory::MemoryCounters;
 use crate::store::postgres::{
-    PostgresLedger, PostgresOpenError, PostgresRegister, PostgresReports, PostgresStateAccounts,
+    PostgresLedger, PostgresOpenError, PostgresRegister, PostgresReports, PostgresStateAccounts, follow_replicas,
     shared_idempotency_secret, take_unbilled,
 };
 use crate::store::reports::LedgerSource;
@@ -77,8 +79,8 @@ pub(super) async fn open(
     let state_accounts = SqliteStateAccounts::of_gateway(path, ledger.writer(), unix_ms);
     let unbilled = SqliteStateAccounts::unbilled(path)?;
     let state_accounts = Arc::new(StateAccounts::durable(Arc::new(state_accounts), unbilled));
-    let keyring = Arc::new(keyring);
-    let books = Stores { lease_store: ledger.clone(), ledger, keyring, reports, idempotency, state_accounts };
+    let (keyring, counters) = (Arc::new(keyring), Arc::new(MemoryCounters::default()));
+    let books = Stores { lease_store: ledger.clone(), ledger, counters, keyring, reports, idempotency, state_accounts };
     Ok(OpenedStore { books, writing: Some(writing), lock })
 }
 
@@ -90,17 +92,18 @@ async fn open_postgres(url: &str, keep: Option<Duration>, clock: Clock) -> Resul
     let open = move || PostgresLedger::open(location, keep, of_writer, Arc::new(move || clock.now() - start));
     let opened = tokio::task::spawn_blocking(open).await.map_err(|_| StoreOpenError::Read)?;
     let (ledger, writing) = opened?;
-    tracing::warn!(
-        "rate limits and concurrency are counted by each gateway for itself; the rest of the store is shared"
-    );
     let keyring = Keyring::open(Arc::new(PostgresRegister::of_gateway(&ledger))).await?;
     let reports = Some(Arc::new(PostgresReports::of_gateway(&ledger)) as Arc<dyn Reports>);
     let fresh = random_bytes::<32>().map_err(|_| StoreOpenError::NoRandomBytes)?;
     let idempotency = Some(shared_idempotency_secret(&ledger, *fresh).await?);
     let state_accounts = Arc::new(PostgresStateAccounts::of_gateway(&ledger, unix_ms));
     let state_accounts = Arc::new(StateAccounts::durable(state_accounts, take_unbilled(&ledger).await?));
+    let counters = Arc::new(DividedCounters::new(follow_replicas(&ledger).await?));
+    tracing::info!(
+        "each gateway on this store grants its part of every key's limits: the limit divided by how many run"
+    );
     let (ledger, keyring) = (Arc::new(ledger), Arc::new(keyring));
-    let books = Stores { lease_store: ledger.clone(), ledger, keyring, reports, idempotency, state_accounts };
+    let books = Stores { lease_store: ledger.clone(), ledger, counters, keyring, reports, idempotency, state_accounts };
     Ok(OpenedStore { books, writing: Some(writing), lock: None })
 }
 

@@ -36,6 +36,7 @@ pub mod reason;
 pub mod receipt;
 pub mod refusal;
 pub mod register;
+pub mod replica;
 pub mod report;
 pub mod residency;
 pub mod retry;

@@ -111,7 +111,13 @@ impl MemoryCounters {
         Self { shards, in_flight: AtomicU64::new(0) }
     }
 
-    fn take(&self, admission: &mut Admission, request: &AdmissionRequest, now: Instant) -> Result<(), AdmissionDenied> {
+    /// [`Counters::admit`], which waits for nothing here.
+    pub(super) fn take(
+        &self,
+        admission: &mut Admission,
+        request: &AdmissionRequest,
+        now: Instant,
+    ) -> Result<(), AdmissionDenied> {
         self.counters(admission.key, now).lock().admit(admission, request, now)
     }
 

@@ -13,6 +13,7 @@ pub mod budget_pool;
 mod column;
 pub mod copy;
 mod drill_report_row;
+pub mod divided;
 pub mod keyring;
 pub mod memory;
 pub mod memory_lease_store;
@@ -42,7 +43,7 @@ use crate::domain::sla::closing::SlaClosing;
 use crate::domain::sla::month::SlaMonth;
 use crate::domain::sla::tally::INTERVAL_MS;
 use keyring::Keyring;
-use memory::MemoryLedger;
+use memory::{MemoryCounters, MemoryLedger};
 use memory_lease_store::MemoryLeaseStore;
 use memory_register::MemoryRegister;
 use reports::Reports;
@@ -147,6 +148,8 @@ pub trait LeaseStore: Send + Sync {
 pub struct Stores {
     /// Where receipts go.
     pub ledger: Arc<dyn Ledger>,
+    /// How much of its limits each key has used.
+    pub counters: Arc<dyn Counters>,
     /// Where budgets are leased from.
     pub lease_store: Arc<dyn LeaseStore>,
     /// Keys, teams and credit.
@@ -167,6 +170,7 @@ impl Stores {
         let keyring = Keyring::open(register).await.expect("a register in memory is always available");
         Self {
             ledger: Arc::new(MemoryLedger::default()),
+            counters: Arc::new(MemoryCounters::default()),
             lease_store,
             keyring: Arc::new(keyring),
             reports: None,

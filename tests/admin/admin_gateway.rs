@@ -15,7 +15,7 @@ use tierway::domain::drill::report::DrillReport;
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::KeyHash;
 use tierway::store::keyring::Keyring;
-use tierway::store::memory::MemoryLedger;
+use tierway::store::memory::{MemoryCounters, MemoryLedger};
 use tierway::store::reports::Reports;
 use tierway::store::sqlite::{SqliteLedger, SqliteRegister, SqliteReports, WriterGuard};
 use tierway::store::{Ledger, LedgerStatus, ReceiptRoom, Register, Stores};
@@ -50,6 +50,7 @@ impl AdminGateway {
         let memory = Arc::new(MemoryLedger::default());
         let stores = Stores {
             ledger: Arc::new(Both(memory.clone(), sqlite.clone())),
+            counters: Arc::new(MemoryCounters::default()),
             lease_store: sqlite,
             keyring,
             reports: Some(Arc::new(SqliteReports::of(&path)) as Arc<dyn Reports>),

@@ -16,6 +16,7 @@ mod process;
 
 mod copied;
 mod encrypted;
+mod limits;
 mod outage;
 mod refused;
 mod together;

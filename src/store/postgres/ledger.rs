@@ -58,6 +58,11 @@ impl PostgresLedger {
         &self.connections
     }
 
+    /// The term of this process.
+    pub(super) fn term_state(&self) -> &Arc<LeaseTermState> {
+        &self.term
+    }
+
     /// The writer, for other operations on the same database.
     pub fn writer(&self) -> &PostgresWriter {
         &self.writer

@@ -26,6 +26,7 @@ mod receipts;
 mod register;
 mod register_rows;
 mod register_write;
+mod replicas;
 mod runtime;
 mod sla;
 mod state_accounts;
@@ -42,6 +43,7 @@ pub use ledger_source::{PostgresReports, PostgresSource};
 pub use location::PostgresLocation;
 pub use operation::{PostgresOperation, PostgresWriter, QueuedLease};
 pub use register::PostgresRegister;
+pub use replicas::follow_replicas;
 pub use state_accounts::{PostgresStateAccounts, shared_idempotency_secret, take_unbilled};
 pub use term::MonotonicClock;
 

@@ -69,6 +69,11 @@ impl LeaseTermState {
         (nanos((self.clock)()) < ends).then_some(number)
     }
 
+    /// The number of the term that was renewed last, which may be over.
+    pub(super) fn number(&self) -> LeaseTerm {
+        LeaseTerm(self.number.load(Ordering::SeqCst))
+    }
+
     /// The time, to be asked before the term is renewed.
     pub(super) fn clock(&self) -> Duration {
         (self.clock)()

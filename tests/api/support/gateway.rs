@@ -27,7 +27,7 @@ use tierway::random::Rng;
 use tierway::relay::Relay;
 use tierway::store::Counters;
 use tierway::store::Stores;
-use tierway::store::memory::{MemoryCounters, MemoryLedger};
+use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildMetadata;
@@ -63,7 +63,7 @@ pub struct TestGateway {
     pub telemetry: Arc<Telemetry>,
     /// The state its HTTP handlers share.
     pub app: Arc<AppState>,
-    counters: Arc<MemoryCounters>,
+    counters: Arc<dyn Counters>,
     access: SharedBuffer,
     runtime: Option<Runtime>,
     /// Where clients are served, if not in `runtime`.
