@@ -21,7 +21,7 @@ SDK_SUITES := $(shell sed -n 's/^\(openai\|anthropic\)==\([^ ]*\).*/.tools\/\1-\
 PROGRAMS := tests/programs/.venv/installed tests/programs/node_modules/installed
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts dashboard dashboard-test dashboard-schema dashboard-images bench failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
+.PHONY: help run test counters setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts dashboard dashboard-test dashboard-schema dashboard-images bench failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,9 +61,16 @@ dist: dashboard ## the release in target/dist: an archive of binary, configurati
 instructions: setup ## instructions per request, frame and refusal, against benches/instructions.toml; UPDATE=1 writes it
 	python3 benches/instructions.py $(if $(UPDATE),--update) $(ARGS)
 
-rust: ## the Rust tests; some start a PostgreSQL server of their own, in a temporary folder
+rust: ## the Rust tests; some start PostgreSQL and Redis servers of their own, in temporary folders
 	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then $(call apt_install,postgresql); fi
+	@# Of Debian's packages of Redis this one has the program, by the name of another one, and starts no service.
+	@if ! command -v redis-server >/dev/null; then $(call apt_install,redis-tools) && mkdir -p .tools/bin && \
+		ln -sf "$$(command -v redis-check-rdb)" .tools/bin/redis-server; fi
 	cargo test --locked
+
+counters: ## histories of limits that two gateways at a Redis decide as one in memory does: HISTORIES=100000 SEED=7
+	TIERWAY_COUNTERS_HISTORIES=$(or $(HISTORIES),100000) TIERWAY_COUNTERS_SEED=$(or $(SEED),0) \
+		cargo test --release --locked --test store_contract -- --nocapture decide_what_one
 
 sdk: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## the official OpenAI clients, Python and Node, against the binary
 	cargo build --locked

@@ -273,12 +273,12 @@ fn problems_are_all_printed_and_exit_with_78() {
 
 #[test]
 fn what_is_not_built_is_refused_unless_allowed() {
-    let place = Place::with(&format!("{CONFIG}\n[store]\nshared = \"redis://db\"\n"));
-    check(&place.run(&["serve"]), 78, &["not yet enforced", "store.shared", "--allow-unenforced"]);
+    let place = Place::with(&format!("{CONFIG}\n[telemetry]\notlp = \"http://127.0.0.1:4318\"\n"));
+    check(&place.run(&["serve"]), 78, &["not yet enforced", "telemetry.otlp", "--allow-unenforced"]);
     let gateway = place.serve(&["serve", "--allow-unenforced"]);
     assert_eq!(gateway.chat(APP_KEY, "acme/small").0, 200);
     let (status, body) = gateway.get("/readyz");
-    assert_eq!((status, body.as_str()), (200, "{\"not_yet_enforced\":[\"store.shared\"],\"status\":\"ready\"}\n"));
+    assert_eq!((status, body.as_str()), (200, "{\"not_yet_enforced\":[\"telemetry.otlp\"],\"status\":\"ready\"}\n"));
     let (_, said) = gateway.stop();
     assert!(said.contains("not yet enforced"), "{said}");
 }

@@ -126,6 +126,8 @@ refused! {
     an_address_without_port: "[server]\nlisten = \"127.0.0.1\"\n";
     a_log_level_that_is_none: "[telemetry]\nlog = \"inof\"\n";
     a_store_we_do_not_know: "[store]\nurl = \"mysql://tierway:canary@db/tierway\"\n";
+    a_place_for_limits_that_cannot_count: "[store]\nurl = \"postgres://db/x\"\nshared = \"memcached://me:canary@x\"\n";
+    limits_of_several_gateways_on_a_store_of_one: "[store]\nshared = \"redis://:canary@cache\"\n";
     a_retention_that_keeps_nothing: "[store]\nretention = \"0d\"\n";
     a_retention_in_hours: "[store]\nretention = \"48h\"\n";
     a_name_with_a_blank: "[tiers.\"my tier\"]\nmodels = [\"m\"]\n";
@@ -503,7 +505,6 @@ fn each_unbuilt_feature_is_found_by_its_setting() {
         let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
         assert_eq!(settings, [expected], "{text}");
     };
-    check("[store]\nshared = \"redis://127.0.0.1\"", "store.shared");
     check("[telemetry]\notlp = \"http://127.0.0.1:4318\"", "telemetry.otlp");
     check("[routing]\nstream = \"splice\"", "routing.stream");
     check("[store]\nurl = \"memory:\"\n[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }", "policies.a.sla");

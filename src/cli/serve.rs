@@ -128,7 +128,7 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
     }
     let telemetry = Arc::new(Telemetry::new(logger.access(), BUILD));
-    store::watch(&telemetry, &books.ledger);
+    store::watch(&telemetry, &books);
     let gateway = Gateway::build(
         snapshot.clone(),
         loaded.admin_token.clone(),

@@ -17,6 +17,7 @@ use crate::store::postgres::{
     PostgresLedger, PostgresOpenError, PostgresRegister, PostgresReports, PostgresStateAccounts, follow_replicas,
     shared_idempotency_secret, take_unbilled,
 };
+use crate::store::redis::{RedisCounters, RedisLocation, RedisOpenError, RedisOptions};
 use crate::store::reports::LedgerSource;
 use crate::store::reports::Reports;
 use crate::store::sqlite::{
@@ -24,7 +25,7 @@ use crate::store::sqlite::{
     idempotency_secret,
 };
 use crate::store::state_accounts::StateAccounts;
-use crate::store::{Ledger, StoreUnavailable, Stores};
+use crate::store::{Counters, StoreUnavailable, Stores};
 use crate::telemetry::Telemetry;
 use clap::Args;
 use std::fmt::Display;
@@ -32,7 +33,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 /// The store of a gateway.
 pub(super) struct OpenedStore {
@@ -57,7 +57,7 @@ pub(super) async fn open(
     let path = match (&settings.location, demo) {
         (StoreLocation::Sqlite(path), _) => path.clone(),
         (StoreLocation::Temporary, Some(demo)) => demo.path(),
-        (StoreLocation::Postgres(url), _) => return open_postgres(url, settings.retention, clock).await,
+        (StoreLocation::Postgres(url), _) => return open_postgres(url, settings, clock).await,
         (StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Redis(_), _) => {
             return Ok(OpenedStore { books: Stores::memory().await, writing: None, lock: None });
         }
@@ -85,8 +85,9 @@ pub(super) async fn open(
 }
 
 /// Opens the store at `url` as one more of the gateways that share it.
-async fn open_postgres(url: &str, keep: Option<Duration>, clock: Clock) -> Result<OpenedStore, StoreOpenError> {
-    let location = store_place::postgres(url)?;
+async fn open_postgres(url: &str, settings: &StoreSettings, clock: Clock) -> Result<OpenedStore, StoreOpenError> {
+    let (location, keep) = (store_place::postgres(url)?, settings.retention);
+    let shared = settings.shared.as_deref().map(RedisLocation::of_url).transpose()?;
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
     let (of_writer, start) = (unix_ms.clone(), clock.now());
     let open = move || PostgresLedger::open(location, keep, of_writer, Arc::new(move || clock.now() - start));
@@ -98,10 +99,17 @@ async fn open_postgres(url: &str, keep: Option<Duration>, clock: Clock) -> Resul
     let idempotency = Some(shared_idempotency_secret(&ledger, *fresh).await?);
     let state_accounts = Arc::new(PostgresStateAccounts::of_gateway(&ledger, unix_ms));
     let state_accounts = Arc::new(StateAccounts::durable(state_accounts, take_unbilled(&ledger).await?));
-    let counters = Arc::new(DividedCounters::new(follow_replicas(&ledger).await?));
-    tracing::info!(
-        "each gateway on this store grants its part of every key's limits: the limit divided by how many run"
-    );
+    let division = follow_replicas(&ledger).await?;
+    let counters: Arc<dyn Counters> = match shared {
+        Some(shared) => {
+            let replica = u64::from_le_bytes(*random_bytes().map_err(|_| StoreOpenError::NoRandomBytes)?);
+            Arc::new(RedisCounters::open(shared, division, RedisOptions::of_gateway(replica)).await?)
+        }
+        None => {
+            tracing::info!("each gateway on this store grants its part of every key's limits");
+            Arc::new(DividedCounters::new(division))
+        }
+    };
     let (ledger, keyring) = (Arc::new(ledger), Arc::new(keyring));
     let books = Stores { lease_store: ledger.clone(), ledger, counters, keyring, reports, idempotency, state_accounts };
     Ok(OpenedStore { books, writing: Some(writing), lock: None })
@@ -116,6 +124,9 @@ pub(super) enum StoreOpenError {
     /// The database on the server cannot be opened.
     #[error(transparent)]
     Postgres(#[from] PostgresOpenError),
+    /// The counters of several gateways cannot be opened.
+    #[error(transparent)]
+    Redis(#[from] RedisOpenError),
     /// It lies where relative paths were read before.
     #[error("{0}")]
     FormerPlace(String),
@@ -133,9 +144,11 @@ impl From<StoreUnavailable> for StoreOpenError {
     }
 }
 
-/// Publishes the state of `ledger` in the metrics.
-pub(super) fn watch(telemetry: &Telemetry, ledger: &Arc<dyn Ledger>) {
-    let [waiting, dropped, healthy] = std::array::from_fn(|_| ledger.clone());
+/// Publishes the state of the ledger and of the counters in the metrics.
+pub(super) fn watch(telemetry: &Telemetry, books: &Stores) {
+    let counters = books.counters.clone();
+    telemetry.metrics.watch_limits(move || counters.are_degraded());
+    let [waiting, dropped, healthy] = std::array::from_fn(|_| books.ledger.clone());
     telemetry.metrics.watch_ledger(
         move || waiting.status().waiting,
         move || dropped.status().dropped,

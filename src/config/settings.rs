@@ -121,7 +121,7 @@ pub struct StoreSettings {
     pub former_path: Option<PathBuf>,
     /// How long receipts are kept; `None`: for ever.
     pub retention: Option<Duration>,
-    /// Redis for limits shared by replicas; may hold a password.
+    /// The server where gateways count limits together; its URL may hold a password.
     pub shared: Option<String>,
 }
 

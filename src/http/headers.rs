@@ -38,11 +38,14 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
+/// Present where limits are not counted as configured at the moment.
+const MODE: HeaderName = HeaderName::from_static("x-ratelimit-mode");
+
 /// What a web page may read of an answer, besides what every browser shows: each header that the gateway adds.
 pub(super) const EXPOSED: &str = "x-request-id, x-tierway-model, x-tierway-deployment, x-tierway-tier, \
     x-tierway-region, x-tierway-attempts, x-tierway-overhead-us, x-tierway-clamped, x-tierway-cost-usd, \
     x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
-    x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
+    x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ratelimit-mode, \
     retry-after, retry-after-ms, x-should-retry, allow";
 
 /// Writes `metadata` as headers.
@@ -73,6 +76,9 @@ pub fn write_metadata(metadata: &ResponseMetadata, headers: &mut HeaderMap) {
         if let Some(left) = left {
             writer.rate(names, left);
         }
+    }
+    if metadata.limits_degraded {
+        writer.write(MODE, |text| text.extend_from_slice(b"degraded"));
     }
     writer.insert_into(headers);
 }
@@ -186,6 +192,7 @@ mod tests {
             clamped: None,
             requests: None,
             tokens: None,
+            limits_degraded: false,
         }
     }
 
@@ -220,6 +227,7 @@ mod tests {
             clamped: Some(1),
             requests: Some(left),
             tokens: Some(left),
+            limits_degraded: true,
             ..refused()
         };
         let mut headers = HeaderMap::new();
@@ -227,7 +235,7 @@ mod tests {
         Retry::After(Duration::ZERO).write(http::StatusCode::SERVICE_UNAVAILABLE, &mut headers);
         let exposed: Vec<&str> = EXPOSED.split(", ").collect();
         let missing: Vec<_> = headers.keys().filter(|name| !exposed.contains(&name.as_str())).collect();
-        assert!(headers.len() == 18 && missing.is_empty(), "{missing:?} of {}", headers.len());
+        assert!(headers.len() == 19 && missing.is_empty(), "{missing:?} of {}", headers.len());
         assert!(HeaderValue::from_str(EXPOSED).is_ok());
     }
 

@@ -106,7 +106,8 @@ async fn alive() -> Response {
     status(StatusCode::OK, "alive")
 }
 
-/// Whether requests can be served. Settings that are accepted and not yet enforced are listed.
+/// Whether requests can be served. Settings that are accepted and not yet enforced are listed, and whether limits are
+/// divided that are to be counted together.
 async fn ready(State(app): State<Arc<AppState>>) -> Response {
     if !app.lifecycle.is_ready() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
@@ -116,10 +117,18 @@ async fn ready(State(app): State<Arc<AppState>>) -> Response {
     }
     let active = app.relay.active_config();
     let unenforced: Vec<&str> = active.snapshot.unenforced.iter().map(|one| one.setting.as_ref()).collect();
-    if unenforced.is_empty() {
+    let degraded = app.relay.limits_are_degraded();
+    if unenforced.is_empty() && !degraded {
         return status(StatusCode::OK, "ready");
     }
-    let body = format!("{}\n", serde_json::json!({ "status": "ready", "not_yet_enforced": unenforced }));
+    let mut body = serde_json::json!({ "status": "ready" });
+    if !unenforced.is_empty() {
+        body["not_yet_enforced"] = unenforced.into();
+    }
+    if degraded {
+        body["limits"] = "degraded".into();
+    }
+    let body = format!("{body}\n");
     (StatusCode::OK, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
 }
 

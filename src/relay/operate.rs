@@ -194,6 +194,11 @@ impl Relay {
         self.context.ledger.status().healthy
     }
 
+    /// Whether limits that gateways count together are divided among them, because they cannot be counted.
+    pub fn limits_are_degraded(&self) -> bool {
+        self.context.counters.are_degraded()
+    }
+
     /// Requests received so far; there are as many receipts once all have ended.
     pub fn entered(&self) -> u64 {
         self.entered.load(Ordering::Relaxed)

@@ -53,8 +53,7 @@ impl Relay {
         match self.context.counters.begin(guard.state.key_id, &key.record.limits, now) {
             Ok(admission) => guard.state.admission = Some(admission),
             Err(denied) => {
-                guard.state.requests_left = denied.left.requests;
-                guard.state.tokens_left = denied.left.tokens;
+                guard.state.limits_left = denied.left;
                 return Err(Refusal::OverLimit(denied.over));
             }
         }
@@ -110,18 +109,17 @@ pub(super) async fn take_from_limits(
     limits: &Limits,
     tokens: u64,
 ) -> Result<(), ServeError> {
-    let ask = AdmissionRequest { limits: *limits, tokens };
-    let state = &mut guard.state;
+    let state = &mut *guard.state;
+    let key = state.key.as_ref().map_or("", |key| &key.name);
+    let ask = AdmissionRequest { key, limits: *limits, tokens };
     let admission = state.admission.as_mut().expect("a slot was taken before the body was read");
     match context.counters.admit(admission, ask, context.clock.now()).await {
         Ok(()) => {
-            state.requests_left = admission.requests();
-            state.tokens_left = admission.tokens();
+            state.limits_left = admission.left();
             Ok(())
         }
         Err(denied) => {
-            state.requests_left = denied.left.requests;
-            state.tokens_left = denied.left.tokens;
+            state.limits_left = denied.left;
             Err(Refusal::OverLimit(denied.over).into())
         }
     }

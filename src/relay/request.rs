@@ -160,6 +160,8 @@ pub struct ResponseMetadata {
     pub requests: Option<RateLimitStatus>,
     /// The key's limit of tokens a minute, if it has one.
     pub tokens: Option<RateLimitStatus>,
+    /// Whether they are this gateway's part of limits that are counted together, while they cannot be.
+    pub limits_degraded: bool,
 }
 
 impl ResponseMetadata {
@@ -172,8 +174,9 @@ impl ResponseMetadata {
             overhead: state.overhead.unwrap_or_default(),
             cost,
             clamped: state.spend.clamped,
-            requests: state.requests_left,
-            tokens: state.tokens_left,
+            requests: state.limits_left.requests,
+            tokens: state.limits_left.tokens,
+            limits_degraded: state.limits_left.degraded,
         }
     }
 }

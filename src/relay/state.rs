@@ -13,7 +13,7 @@ use crate::domain::call::{Call, Endpoint};
 use crate::domain::estimate::UsageBasis;
 use crate::domain::fault::FaultEffect;
 use crate::domain::id::{DeploymentId, KeyId, RequestId, TierId};
-use crate::domain::limit::{LimitKind, RateLimitStatus};
+use crate::domain::limit::LimitKind;
 use crate::domain::memory::InFlightAllowance;
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
@@ -24,7 +24,7 @@ use crate::domain::receipt::{AttemptRecord, Outcome, PassedOverDeployment, Plann
 use crate::domain::routing::builder::CandidateModel;
 use crate::domain::routing::table::RoutingTable;
 use crate::domain::usage::Usage;
-use crate::store::Admission;
+use crate::store::{Admission, RemainingRateLimits};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,8 +114,7 @@ pub(super) struct RequestState {
     pub(super) overhead: Option<Duration>,
     /// What was taken from the key's limits.
     pub(super) admission: Option<Admission>,
-    pub(super) requests_left: Option<RateLimitStatus>,
-    pub(super) tokens_left: Option<RateLimitStatus>,
+    pub(super) limits_left: RemainingRateLimits,
     pub(super) spend: RequestSpend,
 }
 
@@ -151,8 +150,7 @@ impl RequestState {
             waited: Duration::ZERO,
             overhead: None,
             admission: None,
-            requests_left: None,
-            tokens_left: None,
+            limits_left: RemainingRateLimits::default(),
             spend: RequestSpend::default(),
         }
     }

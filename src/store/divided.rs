@@ -48,6 +48,22 @@ impl DividedCounters {
         Self { local: MemoryCounters::new(), division }
     }
 
+    /// [`Counters::begin`] with all of each limit.
+    pub(super) fn begin_whole(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<Admission, AdmissionDenied> {
+        self.local.begin(key, limits, now)
+    }
+
+    /// [`Counters::admit`], which waits for nothing here.
+    pub(super) fn take(
+        &self,
+        admission: &mut Admission,
+        request: &AdmissionRequest<'_>,
+        now: Instant,
+    ) -> Result<(), AdmissionDenied> {
+        let part = AdmissionRequest { limits: self.division.now().part_of_each(&request.limits), ..*request };
+        self.local.take(admission, &part, now).map_err(|denied| of_key(denied, &request.limits))
+    }
+
     /// The part of the limit of refused requests: at least one, since others depend on none of what it lets through.
     fn refused_part(&self, limits: &Limits) -> Limits {
         let part = self.division.now().part_of_each(limits);
@@ -64,12 +80,10 @@ impl Counters for DividedCounters {
     fn admit<'a>(
         &'a self,
         admission: &'a mut Admission,
-        request: AdmissionRequest,
+        request: AdmissionRequest<'a>,
         now: Instant,
     ) -> StoreFuture<'a, Result<(), AdmissionDenied>> {
-        let part = AdmissionRequest { limits: self.division.now().part_of_each(&request.limits), ..request };
-        let taken = self.local.take(admission, &part, now).map_err(|denied| of_key(denied, &request.limits));
-        Box::pin(std::future::ready(taken))
+        Box::pin(std::future::ready(self.take(admission, &request, now)))
     }
 
     fn check_refused(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<(), OverLimit> {
@@ -128,7 +142,7 @@ mod tests {
 
     fn admitted(counters: &DividedCounters, limits: Limits, tokens: u64, now: Instant) -> Result<Admission, OverLimit> {
         let mut admission = counters.begin(KeyId(1), &limits, now).map_err(|denied| denied.over)?;
-        let ask = AdmissionRequest { limits, tokens };
+        let ask = AdmissionRequest { key: "key", limits, tokens };
         let taken = value_of(counters.admit(&mut admission, ask, now));
         match taken {
             Ok(()) => Ok(admission),

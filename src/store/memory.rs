@@ -30,7 +30,7 @@ const SHARDS: usize = 16;
 const SWEEP_FROM: usize = 64;
 /// The retry delay of a refused concurrency slot. When a slot is freed cannot be known; a second is long enough to
 /// prevent a busy loop and short compared to most answers.
-const SLOT_RETRY: Duration = Duration::from_secs(1);
+pub(super) const SLOT_RETRY: Duration = Duration::from_secs(1);
 
 /// The last receipts, and the number of all.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl MemoryCounters {
     pub(super) fn take(
         &self,
         admission: &mut Admission,
-        request: &AdmissionRequest,
+        request: &AdmissionRequest<'_>,
         now: Instant,
     ) -> Result<(), AdmissionDenied> {
         self.counters(admission.key, now).lock().admit(admission, request, now)
@@ -152,13 +152,13 @@ impl Counters for MemoryCounters {
     fn begin(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<Admission, AdmissionDenied> {
         self.counters(key, now).lock().begin(limits, now)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok(Admission { key, tokens: None, left: RemainingRateLimits::default() })
+        Ok(Admission { key, tokens: None, left: RemainingRateLimits::default(), shared: None })
     }
 
     fn admit<'a>(
         &'a self,
         admission: &'a mut Admission,
-        request: AdmissionRequest,
+        request: AdmissionRequest<'a>,
         now: Instant,
     ) -> StoreFuture<'a, Result<(), AdmissionDenied>> {
         Box::pin(std::future::ready(self.take(admission, &request, now)))
@@ -245,7 +245,7 @@ impl KeyCounters {
     fn admit(
         &mut self,
         admission: &mut Admission,
-        request: &AdmissionRequest,
+        request: &AdmissionRequest<'_>,
         now: Instant,
     ) -> Result<(), AdmissionDenied> {
         let now = self.advance(now);
@@ -281,7 +281,7 @@ impl KeyCounters {
     }
 
     fn left(&mut self, now: Instant) -> RemainingRateLimits {
-        RemainingRateLimits { requests: self.requests.left(now), tokens: self.tokens.left(now) }
+        RemainingRateLimits { requests: self.requests.left(now), tokens: self.tokens.left(now), degraded: false }
     }
 
     fn is_idle(&mut self, now: Instant) -> bool {
@@ -364,7 +364,7 @@ mod tests {
     fn admit(
         counters: &MemoryCounters,
         key: u32,
-        request: AdmissionRequest,
+        request: AdmissionRequest<'_>,
         now: Instant,
     ) -> Result<Admission, AdmissionDenied> {
         let mut admission = counters.begin(KeyId(key), &request.limits, now)?;
@@ -377,8 +377,8 @@ mod tests {
         }
     }
 
-    fn ask(limits: Limits) -> AdmissionRequest {
-        AdmissionRequest { limits, tokens: 1 }
+    fn ask(limits: Limits) -> AdmissionRequest<'static> {
+        AdmissionRequest { key: "key", limits, tokens: 1 }
     }
 
     fn keys(counters: &MemoryCounters) -> usize {
@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(take(Duration::ZERO), Ok(()));
         assert_eq!(take(minute - moment), Err(Some(moment)));
         // Another thread arrives at the full minute, and requests more than it can have.
-        let large = AdmissionRequest { tokens: 2, limits: Limits { tokens_per_minute: Some(1), ..limits } };
+        let large = AdmissionRequest { key: "key", tokens: 2, limits: Limits { tokens_per_minute: Some(1), ..limits } };
         assert!(admit(&counters, 1, large, start + minute).is_err());
         assert_eq!(take(minute - moment), Ok(()));
         assert_eq!(take(2 * minute - moment), Err(Some(moment)));

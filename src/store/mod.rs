@@ -13,6 +13,7 @@ pub mod budget_pool;
 mod column;
 pub mod copy;
 mod drill_report_row;
+mod connection_runtime;
 pub mod divided;
 pub mod keyring;
 pub mod memory;
@@ -23,6 +24,7 @@ mod name_set;
 pub mod postgres;
 mod receipt_attempts;
 mod receipt_row;
+pub mod redis;
 pub mod reports;
 mod retention;
 pub mod sqlite;
@@ -30,6 +32,7 @@ pub mod state_accounts;
 pub mod unbilled_responses;
 pub mod writer;
 
+use self::redis::CountedAdmission;
 use crate::domain::audit::{AuditChain, AuditEntry, AuditQuery, AuditRow, Operator};
 use crate::domain::budget::{Account, Charge, LeaseTerm, WindowSpan};
 use crate::domain::drill::report::DrillReport;
@@ -394,7 +397,7 @@ pub trait Counters: Send + Sync {
     fn admit<'a>(
         &'a self,
         admission: &'a mut Admission,
-        request: AdmissionRequest,
+        request: AdmissionRequest<'a>,
         now: Instant,
     ) -> StoreFuture<'a, Result<(), AdmissionDenied>>;
 
@@ -417,11 +420,23 @@ pub trait Counters: Send + Sync {
 
     /// Concurrency slots in use, over all keys.
     fn in_flight(&self) -> u64;
+
+    /// Whether limits that several gateways count together are divided among them, because they cannot be counted.
+    fn are_degraded(&self) -> bool {
+        false
+    }
+
+    /// Settlements on their way to where limits are counted.
+    fn settling(&self) -> u64 {
+        0
+    }
 }
 
 /// What a request takes of its key's limits.
 #[derive(Clone, Copy, Debug)]
-pub struct AdmissionRequest {
+pub struct AdmissionRequest<'a> {
+    /// The name of the key, the same for every gateway.
+    pub key: &'a str,
     /// The key's limits in the request's configuration snapshot.
     pub limits: Limits,
     /// Estimated tokens. At least one is taken, so that token debt delays the request.
@@ -435,6 +450,8 @@ pub struct RemainingRateLimits {
     pub requests: Option<RateLimitStatus>,
     /// Of the tokens per minute.
     pub tokens: Option<RateLimitStatus>,
+    /// Whether they are this gateway's part of limits that are counted together, while they cannot be.
+    pub degraded: bool,
 }
 
 /// Why a request was refused, and what the client reads about its rate limits.
@@ -453,12 +470,19 @@ pub struct Admission {
     key: KeyId,
     tokens: Option<RateLimitReservation>,
     left: RemainingRateLimits,
+    /// What it has where several gateways count together.
+    shared: Option<Box<CountedAdmission>>,
 }
 
 impl Admission {
     /// Requests that remained after this one was admitted; `None` before, and without such a limit.
     pub fn requests(&self) -> Option<RateLimitStatus> {
         self.left.requests
+    }
+
+    /// What remained after this request was admitted; nothing is known before.
+    pub fn left(&self) -> RemainingRateLimits {
+        self.left
     }
 
     /// Tokens that remained after this request was admitted; `None` before, and without such a limit.

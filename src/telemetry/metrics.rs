@@ -180,6 +180,11 @@ const LEDGER_DROPPED: MetricSpec<0> = spec(
     [],
 );
 const LEDGER_WAITING: MetricSpec<0> = spec("tierway_ledger_waiting", "Operations queued for the store.", []);
+const LIMITS_DEGRADED: MetricSpec<0> = spec(
+    "tierway_limits_degraded",
+    "1 while limits that gateways count together are divided among them, because the server of [store] shared does not answer.",
+    [],
+);
 const LEDGER_HEALTHY: MetricSpec<0> = spec("tierway_ledger_healthy", "1 while the store can be written, else 0.", []);
 
 const QUEUE_DEPTH: MetricSpec<1> = spec(
@@ -378,6 +383,12 @@ impl Metrics {
             self.registry.callback_gauge(LEDGER_HEALTHY, move || healthy().into()),
         ];
         registered.into_iter().collect::<Result<()>>().expect("the names are valid, and a gateway has one ledger");
+    }
+
+    /// Adds the metric of limits that several gateways count together: whether they cannot be. Called once.
+    pub fn watch_limits(&self, degraded: impl Fn() -> bool + Send + Sync + 'static) {
+        let registered = self.registry.callback_gauge(LIMITS_DEGRADED, move || degraded().into());
+        registered.expect("the name is valid, and a gateway counts limits in one place");
     }
 
     /// Counts a finished request.
@@ -690,6 +701,7 @@ mod tests {
     fn everything() -> Metrics {
         let metrics = metrics();
         metrics.watch_ledger(|| 3, || 5, || true);
+        metrics.watch_limits(|| false);
         let planned = |model: &str| PlannedModel { model: model.into(), tier: Some("default".into()) };
         let models = [planned("org/model-0"), planned("org/model-1")];
         metrics.configured(Duration::from_millis(750), &models, &["eu".into(), "us".into()]);
@@ -762,6 +774,7 @@ mod tests {
                         "tierway_deployment_budget_pause",
                         "tierway_config_last_reload_successful",
                         "tierway_ledger_healthy",
+                        "tierway_limits_degraded",
                     ];
                     let others = [
                         "tierway_in_flight",

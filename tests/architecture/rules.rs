@@ -19,6 +19,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus", &["telemetry"]),
     ("rusqlite", &["store", "cli"]),
     ("tokio_postgres", &["store"]),
+    ("redis", &["store"]),
 ];
 
 /// What `domain` may not name, test code included.

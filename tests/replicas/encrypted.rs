@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 /// The certificate of a new authority, and one of it for a server called `localhost` with its key, as PEM.
-fn certificates() -> (String, String, String) {
+pub fn certificates() -> (String, String, String) {
     let mut of_authority = CertificateParams::new(Vec::new()).expect("no names are valid");
     of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().expect("the system gives random bytes");

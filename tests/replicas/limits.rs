@@ -8,8 +8,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// What a gateway says is the limit of requests a minute of the key with `secret`.
-fn limit(gateway: &Running, secret: &str) -> u64 {
+/// The whole answer to a request with `secret`, its head first.
+pub fn answer(gateway: &Running, secret: &str) -> String {
     let body = r#"{"model":"m","max_tokens":2,"messages":[{"role":"user","content":"Hi"}]}"#;
     let request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nconnection: close\r\nauthorization: Bearer {secret}\r\n\
@@ -21,12 +21,18 @@ fn limit(gateway: &Running, secret: &str) -> u64 {
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers in text");
+    answer
+}
+
+/// What a gateway says is the limit of requests a minute of the key with `secret`.
+pub fn limit(gateway: &Running, secret: &str) -> u64 {
+    let answer = answer(gateway, secret);
     let value = answer.lines().find_map(|line| line.strip_prefix("x-ratelimit-limit-requests: "));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no limit: {answer}"))
 }
 
 /// Requests that `gateway` grants until it refuses one.
-fn granted(gateway: &Running, secret: &str) -> usize {
+pub fn granted(gateway: &Running, secret: &str) -> usize {
     (0..1_000).take_while(|_| asked(gateway, secret) == 200).count()
 }
 

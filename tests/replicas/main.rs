@@ -13,10 +13,13 @@ mod postgres_server;
 #[path = "../store_sqlite/process.rs"]
 #[allow(dead_code)]
 mod process;
+#[path = "../store_contract/redis_server.rs"]
+mod redis_server;
 
 mod copied;
 mod encrypted;
 mod limits;
 mod outage;
 mod refused;
+mod shared;
 mod together;

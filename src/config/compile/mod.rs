@@ -96,6 +96,7 @@ pub(super) fn compile(
     let policies = access::policies(diagnostics, &file, &table);
     let keys = access::keys(diagnostics, &file, &table, &policies, extra_keys);
     access::require_ceilings(diagnostics, &file, &table, &policies);
+    require_shared_store(diagnostics, &file.store);
     let store = store_settings(&file.store, source);
     access::require_receipts(diagnostics, &file, &store);
     let teams = access::teams(&file);
@@ -250,6 +251,19 @@ fn tls_settings(diagnostics: &Diagnostics<'_>, tls: TlsSection) -> Option<TlsSet
     }
 }
 
+/// Reports counters of several gateways that share nothing else: none would know how many there are.
+fn require_shared_store(diagnostics: &Diagnostics, store: &StoreSection) {
+    let Some(shared) = &store.shared else { return };
+    if !matches!(StoreLocation::of_url(&store.url.value.0), Some(StoreLocation::Postgres(_))) {
+        let message = "counts limits for gateways that share a PostgreSQL store, and this one's store is its own";
+        diagnostics.report_at(
+            shared,
+            message.to_owned(),
+            "set `url = \"postgres://…\"`, or remove `shared`".to_owned(),
+        );
+    }
+}
+
 fn store_settings(store: &StoreSection, source: &ConfigSource) -> StoreSettings {
     // A URL of no known kind was reported when it was read.
     let written = StoreLocation::of_url(&store.url.value.0).unwrap_or(StoreLocation::Memory);
@@ -264,7 +278,7 @@ fn store_settings(store: &StoreSection, source: &ConfigSource) -> StoreSettings 
         location,
         former_path,
         retention: store.retention.as_ref().map(|days| days.value.duration()),
-        shared: store.shared.as_ref().map(|url| url.value.0.clone()),
+        shared: store.shared.as_ref().map(|url| url.value.0.0.clone()),
     }
 }
 

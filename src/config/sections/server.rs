@@ -8,7 +8,8 @@ use super::super::listen::ListenAddress;
 use super::super::reader::{Setting, SettingKey, Table, ValueError, keywords, section};
 use super::super::settings::{MetricsAccess, StoreLocation};
 use super::super::value::{
-    BaseUrl, ByteSize, CertificateChain, LogFilter, NetworkText, PrivateKey, StoreUrl, WebOriginText, WholeDays,
+    BaseUrl, ByteSize, CertificateChain, LogFilter, NetworkText, PrivateKey, SharedUrl, StoreUrl, WebOriginText,
+    WholeDays,
 };
 use crate::domain::secret::Secret;
 
@@ -91,9 +92,10 @@ section! {
         /// How long receipts are kept, such as "400d"; absent: for ever. What is too old is deleted a little at a
         /// time.
         retention: Option<Setting<WholeDays>> = optional(),
-        /// Rate limits and concurrency shared by replicas.
-        #[unbuilt = "each replica would keep limits of its own"]
-        shared: Option<Setting<StoreUrl>> = optional(),
+        /// Where gateways that share a PostgreSQL store count each key's limits together: a Redis or Valkey server,
+        /// "redis://:PASSWORD@HOST:PORT" or "rediss://…" with TLS. Without it each grants its part: the limit divided by
+        /// how many gateways are alive.
+        shared: Option<Setting<SharedUrl>> = optional(),
     }
 }
 

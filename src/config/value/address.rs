@@ -203,12 +203,12 @@ impl fmt::Debug for StoreUrl {
 }
 
 impl SettingValue for StoreUrl {
-    const EXPECTED: &'static str = "\"memory:\", \"sqlite:PATH\", \"postgres://…\", or for `shared` \"redis://…\"";
+    const EXPECTED: &'static str = "\"memory:\", \"sqlite:PATH\" or \"postgres://…\"";
 
     const SENSITIVE: bool = true;
 
     fn shape() -> SettingShape {
-        SettingShape::Pattern("(memory:|sqlite:.+|(postgres|postgresql|redis|rediss)://.*)")
+        SettingShape::Pattern("(memory:|sqlite:.+|(postgres|postgresql)://.*)")
     }
 
     fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
@@ -224,6 +224,35 @@ impl SettingValue for StoreUrl {
 
     fn show(&self) -> DisplayValue {
         DisplayValue::Text(self.masked())
+    }
+}
+
+/// The URL of what counts for several gateways, which may hold a password.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::config) struct SharedUrl(pub(in crate::config) StoreUrl);
+
+impl SettingValue for SharedUrl {
+    const EXPECTED: &'static str = "\"redis://HOST:PORT\", or \"rediss://HOST:PORT\" with TLS";
+
+    const SENSITIVE: bool = true;
+
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("rediss?://.+")
+    }
+
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
+        if text.contains(['@', '?']) {
+            value_ref.hide();
+        }
+        match StoreLocation::of_url(&text) {
+            Some(StoreLocation::Redis(url)) if !url.ends_with("://") => Ok(Self(StoreUrl(url))),
+            _ => Err(ValueError::new("is not the URL of a Redis or Valkey server")),
+        }
+    }
+
+    fn show(&self) -> DisplayValue {
+        self.0.show()
     }
 }
 

@@ -17,7 +17,7 @@ mod zone;
 pub use amount::parse_size;
 pub use validity::expires_unix_s as certificate_expires_unix_s;
 
-pub(super) use address::{BaseUrl, NetworkText, ProxyUrl, StoreUrl, WebOriginText};
+pub(super) use address::{BaseUrl, NetworkText, ProxyUrl, SharedUrl, StoreUrl, WebOriginText};
 pub(super) use amount::{ByteSize, NonZeroDuration, Percent, WholeDays};
 pub(super) use day::{UtcDay, begins_unix_ms};
 pub(super) use expiry::Expiry;

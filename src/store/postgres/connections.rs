@@ -7,8 +7,8 @@
 
 use super::error::{PostgresError, PostgresOpenError};
 use super::location::PostgresLocation;
-use super::runtime::ConnectionRuntime;
 use crate::store::StoreFuture;
+use crate::store::connection_runtime::ConnectionRuntime;
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Connections {
     /// # Errors
     /// When it cannot be reached.
     pub(super) fn open(location: PostgresLocation) -> Result<Arc<Self>, PostgresOpenError> {
-        let runtime = ConnectionRuntime::start().map_err(PostgresOpenError::NoThread)?;
+        let runtime = ConnectionRuntime::start("tierway-postgres").map_err(PostgresOpenError::NoThread)?;
         Ok(Arc::new(Self { location, runtime, idle: Mutex::default(), permits: Semaphore::new(MOST) }))
     }
 

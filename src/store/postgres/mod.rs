@@ -27,7 +27,6 @@ mod register;
 mod register_rows;
 mod register_write;
 mod replicas;
-mod runtime;
 mod sla;
 mod state_accounts;
 mod term;
