@@ -193,6 +193,9 @@ refused! {
     // routing
     a_breaker_that_opens_longer_than_it_may: "[routing]\nbreaker = { open = \"30s\" }\n";
     more_than_one_retry_on_500: "[routing]\nsame_region_retry_on_500 = 2\n";
+    most_in_flight_in_words: "[server]\nmax_in_flight = \"many\"\n";
+    adaptive_bounds_crossed: "[server]\nmax_in_flight = \"adaptive\"\nadaptive_at_least = 9\nadaptive_at_most = 8\n";
+    bounds_of_a_fixed_limit: "[server]\nmax_in_flight = 40\nadaptive_at_most = 80\n";
     // policies and keys
     a_policy_that_allows_nothing: "[policies.a]\nreserved = true\n";
     a_policy_with_an_unknown_tier: "[tiers.default]\nmodels = [\"m\"]\n[policies.a]\ntiers = [\"defaults\"]\n";

@@ -160,6 +160,10 @@ fn value(kind: &SettingType) -> Map<String, Value> {
         SettingShape::Flag => json!({ "type": "boolean" }),
         SettingShape::Integer { least, most } if *most == u64::MAX => json!({ "type": "integer", "minimum": least }),
         SettingShape::Integer { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        SettingShape::IntegerOrWord { least, most, word } => json!({ "anyOf": [
+            { "type": "integer", "minimum": least, "maximum": most },
+            { "type": "string", "pattern": format!("^({REFERENCE}|{word})$") },
+        ] }),
     })
 }
 

@@ -151,7 +151,7 @@ impl ApiError {
             )
             .retry(Retry::After(*retry_after)),
             Refusal::SlowDown { retry_after } => {
-                Self::slow_down("Every model that could serve this is at its limit.", *retry_after)
+                Self::slow_down("The gateway is at its limit, or every model that could serve this is.", *retry_after)
             }
             Refusal::NoDeployment { retry_after } => Self::server(
                 StatusCode::SERVICE_UNAVAILABLE,

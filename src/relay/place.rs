@@ -1,4 +1,4 @@
-//! Waiting for a place where every deployment that could serve a request is full.
+//! Waiting for a place where the gateway is full, or every deployment that could serve a request.
 //!
 //! It is waited before limits and money are taken, so that a waiting request holds nothing but its body and its key's
 //! concurrency. Who waits, in which order, and who is refused at once is decided in [`crate::domain::routing::queue`].
@@ -19,10 +19,10 @@ use crate::domain::routing::plan::RoutePlan;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The Retry-After when every deployment is full, before jitter.
+/// The Retry-After when everything is full, before jitter.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-/// The refusal of a request for which every deployment is full: ± 30 %, so that clients that were refused together do not
+/// The refusal of a request for which everything is full: ± 30 %, so that clients that were refused together do not
 /// return together.
 pub(super) fn slow_down(draw: RandomValue) -> Refusal {
     Refusal::SlowDown { retry_after: FULL_PAUSE.mul_f64(0.7 + 0.6 * draw.unit()) }
@@ -44,7 +44,8 @@ pub(super) fn health_of<'a>(
         .with_holder(PlaceHolder { policy: key.policy, key: key.id, reserved })
 }
 
-/// Waits until some deployment of `plan` may take the request, at most until `own_end`; at once while one is free.
+/// Waits until the gateway and some deployment of `plan` may take the request, at most until `own_end`; at once while they
+/// are free. The guard has its place in the gateway from then on.
 ///
 /// # Errors
 /// [`Refusal::SlowDown`] where it was not served in time, or cannot be.
@@ -55,9 +56,10 @@ pub(super) async fn wait_for_place<'a>(
     own_end: Instant,
     mut health: TeamHealthView<'a>,
 ) -> Result<TeamHealthView<'a>, Refusal> {
-    if health.may_be_full(plan) && plan.is_full(&health, context.clock.now()) {
+    let full = health.may_be_full(plan) && plan.is_full(&health, context.clock.now());
+    if full || !health.enter_gateway(&mut guard.state.gateway_place) {
         // Boxed: few requests wait, and the future of each would be as large.
-        Box::pin(wait(context, guard, plan, own_end, &mut health)).await?;
+        Box::pin(wait(context, guard, plan, own_end, full, &mut health)).await?;
     }
     if health.is_reserved() && health.may_lend(plan) {
         context.telemetry.metrics.reservation(true);
@@ -70,18 +72,23 @@ async fn wait(
     guard: &mut RequestGuard,
     plan: &RoutePlan,
     own_end: Instant,
+    full: bool,
     health: &mut TeamHealthView<'_>,
 ) -> Result<(), Refusal> {
     let policy = guard.state.key.as_ref().expect("it was authorized by its key").policy.clone();
     let began = context.clock.now();
-    let end = guard.wait(health.wait_for_place(plan, &policy, own_end)).await;
+    let end = guard.wait(health.wait_for_place(plan, &policy, own_end, full)).await;
     let ended = context.clock.now();
     let metrics = &context.telemetry.metrics;
     metrics.queue_wait(&policy.name, ended.saturating_duration_since(began));
     match end {
-        WaitEnd::Granted(place) => health.place = Some(Arc::new(place)),
+        WaitEnd::Granted(granted) => {
+            guard.state.gateway_place = granted.gateway;
+            health.place = granted.deployment.map(Arc::new);
+        }
         // What it did not wait for may serve it by now: a deployment without a limit whose breaker closed.
-        WaitEnd::OutOfTime if !plan.is_full(&*health, ended) => {}
+        WaitEnd::OutOfTime
+            if !plan.is_full(&*health, ended) && health.enter_gateway(&mut guard.state.gateway_place) => {}
         WaitEnd::OutOfTime | WaitEnd::Shed => {
             metrics.shed(&policy.name);
             if health.is_reserved() && health.has_lent(plan) {

@@ -5,7 +5,7 @@
 
 use super::ActiveConfig;
 use super::fault_registry::FaultRegistry;
-use super::health::{PauseHandle, ProviderLabels};
+use super::health::{GatewayPlace, PauseHandle, ProviderLabels};
 use super::spend::{RequestCost, RequestSpend};
 use crate::config::OnAbandon;
 use crate::domain::budget::Charge;
@@ -90,6 +90,8 @@ pub(super) struct RequestState {
     pub(super) on_abandon: OnAbandon,
     /// Where it is reported that the answer cost more than was held; `None` where nothing is held.
     pub(super) pause: Option<PauseHandle>,
+    /// Its place in the gateway, where there are only so many; kept until its end.
+    pub(super) gateway_place: Option<GatewayPlace>,
     /// Every attempt sent so far, by number from 1. Reason and duration are final once it is not in flight.
     pub(super) attempts: Vec<AttemptRecord>,
     /// Deployments that the plan did not ask, where the receipt is to say so:
@@ -138,6 +140,7 @@ impl RequestState {
             config: None,
             on_abandon: OnAbandon::default(),
             pause: None,
+            gateway_place: None,
             attempts: Vec::with_capacity(1),
             passed_over: Vec::new(),
             price: None,

@@ -189,7 +189,7 @@ const LEDGER_HEALTHY: MetricSpec<0> = spec("tierway_ledger_healthy", "1 while th
 
 const QUEUE_DEPTH: MetricSpec<1> = spec(
     "tierway_queue_depth",
-    "Requests that wait for a place because every deployment that could serve them is full.",
+    "Requests that wait for a place because the gateway is full, or every deployment that could serve them.",
     ["policy"],
 );
 const QUEUE_WAIT: MetricSpec<1> = spec(
@@ -199,8 +199,13 @@ const QUEUE_WAIT: MetricSpec<1> = spec(
 );
 const SHED: MetricSpec<1> = spec(
     "tierway_shed_total",
-    "Requests refused because every deployment that could serve them was full, at once or after a wait.",
+    "Requests refused because the gateway was full, or every deployment that could serve them, at once or after a wait.",
     ["policy"],
+);
+const MAX_IN_FLIGHT: MetricSpec<0> = spec(
+    "tierway_max_in_flight",
+    "How many requests by plain names may be in flight at once now; 0 without such a limit.",
+    [],
 );
 const RESERVED_HONOURED: MetricSpec<0> = spec(
     "tierway_reserved_honoured_total",
@@ -273,6 +278,7 @@ pub struct Metrics {
     queue_depth: LabelledMetric<IntGauge, 1>,
     queue_wait: LabelledMetric<Histogram, 1>,
     shed: LabelledMetric<IntCounter, 1>,
+    max_in_flight: IntGauge,
     reserved_honoured: IntCounter,
     reserved_missed: IntCounter,
     configured: Mutex<ConfiguredNames>,
@@ -334,6 +340,7 @@ impl Metrics {
             queue_depth: registry.gauges(QUEUE_DEPTH)?,
             queue_wait: registry.histograms(QUEUE_WAIT, FIRST_TOKEN_BUCKETS)?,
             shed: registry.counters(SHED)?,
+            max_in_flight: registry.gauge(MAX_IN_FLIGHT)?,
             reserved_honoured: registry.counter(RESERVED_HONOURED)?,
             reserved_missed: registry.counter(RESERVED_MISSED)?,
             configured: Mutex::default(),
@@ -531,6 +538,11 @@ impl Metrics {
     /// Counts a request of `policy` that was refused because everything was full.
     pub fn shed(&self, policy: &Arc<str>) {
         self.shed.with([policy.into()]).inc();
+    }
+
+    /// Sets how many requests by plain names may be in flight; 0: any number.
+    pub fn max_in_flight(&self, most: u32) {
+        self.max_in_flight.set(i64::from(most));
     }
 
     /// Counts a request by a `Pro/` name whose reservation was honoured, or not because its places were lent.

@@ -1,4 +1,4 @@
-//! Requests that find every deployment full: who waits, who is served next, and who is refused at once. The order is
+//! Requests that find the gateway or every deployment full: who waits, who is served next, and who is refused at once. The order is
 //! decided and tested in `domain/routing/queue.rs`, and simulated in `tests/simulation/sharing.rs`; these tests cover what a
 //! client sees.
 
@@ -12,10 +12,21 @@ use tokio::task::JoinHandle;
 async fn gateway_with(places: u32, standard: &str) -> (TestGateway, ScriptedProvider) {
     let provider = ScriptedProvider::start("p").await;
     provider.answers(chat(ChatAnswer::default()));
-    let config = format!(
-        r#"{}
+    let places = format!(", max_concurrent = {places}");
+    (TestGateway::start(&config(&provider, "", &places, standard)).await, provider)
+}
+
+/// The same, with these limits of the gateway and of the deployment of `small`; `large` has one without a limit.
+fn config(provider: &ScriptedProvider, of_gateway: &str, of_deployment: &str, standard: &str) -> String {
+    format!(
+        r#"
+        [server]
+        {of_gateway}
+        {}
         [models.small]
-        deployments = [{{ provider = "p", max_concurrent = {places} }}]
+        deployments = [{{ provider = "p"{of_deployment} }}]
+        [models.large]
+        deployments = [{{ provider = "p" }}]
         [routing]
         queue_wait = "60s"
         [policies.standard]
@@ -33,9 +44,8 @@ async fn gateway_with(places: u32, standard: &str) -> (TestGateway, ScriptedProv
         policy = "pro"
         secret = "env:OTHER_KEY"
         "#,
-        provider_table("p", &provider, "east")
-    );
-    (TestGateway::start(&config).await, provider)
+        provider_table("p", provider, "east")
+    )
 }
 
 /// A request whose answer waits for the gate of its name.
@@ -276,4 +286,106 @@ async fn dedicated_places_are_lent_while_idle_and_given_back_to_reserved_request
         assert_eq!(answer(request).await.status, 200);
     }
     assert_eq!(gateway.metric("tierway_reserved_honoured_total"), 2.0);
+}
+
+/// A gateway that carries one request, which is a stream that was answered and goes on until the gate opens.
+async fn gateway_with_one_stream() -> (TestGateway, ScriptedProvider, Gate, JoinHandle<Response>) {
+    let provider = ScriptedProvider::start("p").await;
+    provider.answers(chat(ChatAnswer::default()));
+    let gateway = TestGateway::start(&config(&provider, "max_in_flight = 1", "", "")).await;
+    warm(&gateway).await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    provider.answers(Script::by(move |request| match request.json()["user"].as_str() {
+        Some("held") => chat(ChatAnswer::default()).wait_after_frame(2, &held),
+        _ => chat(ChatAnswer::default()),
+    }));
+    let stream = sent(&gateway, TestRequest::stream("small").with_key(KEY).with_member("\"user\":\"held\""));
+    gate.reached(1).await;
+    provider.clear();
+    (gateway, provider, gate, stream)
+}
+
+#[tokio::test]
+async fn a_place_of_the_gateway_is_kept_until_the_answer_ends_and_given_by_priority() {
+    let (gateway, provider, gate, stream) = gateway_with_one_stream().await;
+    assert_eq!(gateway.metric("tierway_max_in_flight"), 1.0);
+    let mut waiters = Vec::new();
+    for count in 1..=2 {
+        waiters.push(sent(&gateway, named(KEY, "standard")));
+        waiting(&gateway, "standard", f64::from(count)).await;
+    }
+    for count in 1..=2 {
+        waiters.push(sent(&gateway, named(OTHER_KEY, "pro")));
+        waiting(&gateway, "pro", f64::from(count)).await;
+    }
+    let hurried = named(KEY, "hurried").header("x-tierway-deadline-ms", "50").send_to(&gateway).await;
+    assert_eq!((hurried.refusal(), hurried.attempts()), ((429, "slow_down".into()), 0));
+    assert!((700..=1300).contains(&hurried.retry_after().as_millis()));
+    gate.open();
+    assert_eq!(answer(stream).await.status, 200);
+    for waiter in waiters {
+        assert_eq!(answer(waiter).await.status, 200);
+    }
+    assert_eq!(order(&provider), ["standard", "pro", "pro", "standard"]);
+}
+
+#[tokio::test]
+async fn a_reload_that_raises_or_removes_the_limit_of_the_gateway_lets_the_waiting_go_on() {
+    let (gateway, provider, gate, stream) = gateway_with_one_stream().await;
+    let second = sent(&gateway, TestRequest::stream("small").with_key(KEY).with_member("\"user\":\"held\""));
+    waiting(&gateway, "standard", 1.0).await;
+    gateway.reload(&config(&provider, "max_in_flight = 2", "", ""));
+    gate.reached(2).await;
+    assert_eq!(gateway.metric("tierway_max_in_flight"), 2.0);
+    let third = sent(&gateway, named(KEY, "third"));
+    waiting(&gateway, "standard", 1.0).await;
+    gateway.reload(&config(&provider, "", "", ""));
+    assert_eq!(answer(third).await.status, 200);
+    assert_eq!(gateway.metric("tierway_max_in_flight"), 0.0);
+    gate.open();
+    assert_eq!((answer(stream).await.status, answer(second).await.status), (200, 200));
+    gateway.reload(&config(&provider, "max_in_flight = \"adaptive\"\nadaptive_at_most = 90", "", ""));
+    assert_eq!(gateway.metric("tierway_max_in_flight"), 90.0, "nothing was measured yet");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_deployment_takes_no_place_of_the_gateway() {
+    let provider = ScriptedProvider::start("p").await;
+    let config = config(&provider, "max_in_flight = 2", ", max_concurrent = 1", "");
+    let gateway = TestGateway::start(&config).await;
+    let gate = Gate::new();
+    hold(&provider, &gate);
+    let held = sent(&gateway, named(KEY, "held"));
+    gate.reached(1).await;
+    let waits = sent(&gateway, named(KEY, "waits"));
+    waiting(&gateway, "standard", 1.0).await;
+    let other = TestRequest::chat("large").with_key(KEY).with_member("\"user\":\"other\"").send_to(&gateway).await;
+    assert_eq!(other.status, 200);
+    gate.open();
+    assert_eq!((answer(held).await.status, answer(waits).await.status), (200, 200));
+}
+
+#[tokio::test]
+async fn a_reserved_request_does_not_wait_for_a_gateway_that_others_fill() {
+    let provider = ScriptedProvider::start("p").await;
+    let config = format!(
+        "[server]\nmax_in_flight = 1\n{}[models.small]\ndeployments = [{{ provider = \"p\" }},\n\
+         {{ provider = \"p\", capacity = \"dedicated\", max_concurrent = 1 }}]\n\
+         [routing]\nqueue_wait = \"60s\"\n[policies.all]\nmodels = [\"*\"]\nreserved = true\n\
+         [[keys]]\nname = \"one\"\npolicy = \"all\"\nsecret = \"env:TEST_KEY\"\n",
+        provider_table("p", &provider, "east"),
+    );
+    let gateway = TestGateway::start(&config).await;
+    let gate = Gate::new();
+    hold(&provider, &gate);
+    let held = sent(&gateway, named(KEY, "held"));
+    gate.reached(1).await;
+    let waits = sent(&gateway, named(KEY, "waits"));
+    waiting(&gateway, "all", 1.0).await;
+    let reserved = TestRequest::chat("Pro/small").with_key(KEY).with_member("\"user\":\"reserved\"");
+    assert_eq!(reserved.send_to(&gateway).await.status, 200);
+    assert_eq!(gateway.metric("tierway_queue_depth{policy=\"all\"}"), 1.0, "its end gives nothing to others");
+    gate.open();
+    assert_eq!((answer(held).await.status, answer(waits).await.status), (200, 200));
 }

@@ -514,6 +514,7 @@ fn settings(rng: &mut SimRng) -> RoutingSettings {
         same_region_retry_on_500: rng.random(30),
         silent_after: Duration::from_secs(1),
         queue_wait: Duration::from_secs(1),
+        max_in_flight: None,
         beyond_hold_pause: Duration::from_secs(3600),
         hold_streams: false,
         breaker: BreakerSettings { failures: rng.pick(&[3, 5, 5, 8]), ..BREAKER },

@@ -31,14 +31,15 @@ use super::settings::{
     ServerSettings,
 };
 use super::settings::{SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings};
-use super::value::WebOriginText;
+use super::value::{InFlightSetting, WebOriginText};
 use super::{ConfigSource, ExtraKey, KeyHash};
 use crate::domain::body_member::{BodyRules, ListedMembers};
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::id::RegionId;
 use crate::domain::policy::{KeyRecord, Policy};
-use crate::domain::routing::table::{RoutingSettings, RoutingTable};
+use crate::domain::routing::adaptive::InFlightBounds;
+use crate::domain::routing::table::{InFlightLimit, RoutingSettings, RoutingTable};
 
 pub(super) use fallback::report_catalogue;
 pub use fallback::{CatalogueFilledModel, CatalogueFilledProvider, CatalogueUse};
@@ -191,6 +192,7 @@ fn routing_settings(file: &ConfigFile, home: Option<RegionId>) -> RoutingSetting
         total: routing.total.value.0,
         retry_after_wait_max: routing.retry_after_wait_max.value,
         queue_wait: routing.queue_wait.value,
+        max_in_flight: max_in_flight(&file.server),
         same_region_retry_on_500: routing.same_region_retry_on_500.value == 1,
         silent_after: routing.silent_after.value.0,
         beyond_hold_pause: routing.beyond_hold_pause.value,
@@ -204,6 +206,16 @@ fn routing_settings(file: &ConfigFile, home: Option<RegionId>) -> RoutingSetting
             open_max: breaker.open_max.value.0,
         },
     }
+}
+
+fn max_in_flight(server: &ServerSection) -> Option<InFlightLimit> {
+    Some(match server.max_in_flight.as_ref()?.value {
+        InFlightSetting::Fixed(most) => InFlightLimit::Fixed(most.get()),
+        InFlightSetting::Adaptive => InFlightLimit::Adaptive(InFlightBounds {
+            at_least: server.adaptive_at_least.value.get(),
+            at_most: server.adaptive_at_most.value.get(),
+        }),
+    })
 }
 
 fn server_settings(diagnostics: &Diagnostics<'_>, server: ServerSection) -> ServerSettings {

@@ -77,6 +77,12 @@ pub(crate) enum SettingShape {
         least: u64,
         most: u64,
     },
+    /// A number, or this word in its place.
+    IntegerOrWord {
+        least: u64,
+        most: u64,
+        word: &'static str,
+    },
 }
 
 /// Why a value could not be read; never holds the value.

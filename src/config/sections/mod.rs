@@ -60,7 +60,7 @@ section! {
     /// The whole file.
     pub(super) struct ConfigFile {
         /// Addresses, tokens and limits of the HTTP server.
-        server: ServerSection = overridable(ServerSection::read),
+        server: ServerSection = overridable(ServerSection::checked),
         /// What keeps keys and receipts. A change needs a restart.
         store: StoreSection = overridable(StoreSection::read),
         /// Logs, metrics and traces.

@@ -8,13 +8,19 @@ use super::super::listen::ListenAddress;
 use super::super::reader::{Setting, SettingKey, Table, ValueError, keywords, section};
 use super::super::settings::{MetricsAccess, StoreLocation};
 use super::super::value::{
-    BaseUrl, ByteSize, CertificateChain, LogFilter, NetworkText, PrivateKey, SharedUrl, StoreUrl, WebOriginText,
+    BaseUrl, ByteSize, CertificateChain, InFlightSetting, LogFilter, NetworkText, PrivateKey, SharedUrl, StoreUrl,
+    WebOriginText,
     WholeDays,
 };
+use super::nonzero;
 use crate::domain::secret::Secret;
 
 /// The variable of the admin token where the file has none.
 const ADMIN_TOKEN_VARIABLE: &str = "TIERWAY_ADMIN_TOKEN";
+
+/// The bounds of an adaptive limit that sets none.
+const ADAPTIVE_LEAST: NonZeroU32 = nonzero(32);
+const ADAPTIVE_MOST: NonZeroU32 = nonzero(4096);
 
 section! {
     /// `[server]`
@@ -39,6 +45,16 @@ section! {
         /// most half; what is beyond that is refused for the moment, or waits.
         // Thirty-two of the largest bodies, which a small machine survives.
         max_in_flight_bytes: Setting<ByteSize> = or(ByteSize(1 << 30)),
+        /// The most requests in flight at once, from the choice of a model to the last byte of the answer; beyond it they
+        /// wait, by priority, up to queue_wait. "adaptive": as many as leave first tokens about as soon as they usually
+        /// come. Absent: any number. Requests by Pro/ names are not counted: they have the places of their deployments.
+        max_in_flight: Option<Setting<InFlightSetting>> = optional(),
+        /// The lowest that an adaptive max_in_flight falls to.
+        // So few are no load for a provider, and enough to measure by.
+        adaptive_at_least: Setting<NonZeroU32> = or(ADAPTIVE_LEAST),
+        /// Where an adaptive max_in_flight begins, and the highest that it rises to.
+        // Nothing is refused before a slowdown was measured.
+        adaptive_at_most: Setting<NonZeroU32> = or(ADAPTIVE_MOST),
         /// The most connections of clients at once; absent: half of the files that the process may open, 65536 at most.
         /// Where there are as many, idle ones give way, first those on which no key was accepted. A change needs a
         /// restart.
@@ -66,6 +82,28 @@ section! {
         half_close: Setting<bool> = or(false),
         /// Serves HTTPS on every address. New files are taken while running; on or off needs a restart.
         tls: Option<TlsSection> = optional_table(TlsSection::read),
+    }
+}
+
+impl ServerSection {
+    pub(super) fn checked(table: &mut Table<'_>) -> Self {
+        let server = Self::read(table);
+        let (least, most) = (&server.adaptive_at_least, &server.adaptive_at_most);
+        let diagnostics = table.diagnostics();
+        if least.value > most.value {
+            let written = if least.is_explicit() { least } else { most };
+            let message = "`adaptive_at_least` is more than `adaptive_at_most`".to_owned();
+            diagnostics.report_at(written, message, "lower it, or raise `adaptive_at_most`".to_owned());
+        }
+        let adaptive = server.max_in_flight.as_ref().is_some_and(|most| most.value == InFlightSetting::Adaptive);
+        // What is shown of a configuration has every default written out, and must load.
+        let changed =
+            [(least, ADAPTIVE_LEAST), (most, ADAPTIVE_MOST)].into_iter().filter(|(bound, usual)| bound.value != *usual);
+        for (written, _) in changed.filter(|_| !adaptive) {
+            let message = "is for an adaptive `max_in_flight`, and this one is not".to_owned();
+            diagnostics.report_at(written, message, "set `max_in_flight = \"adaptive\"`, or remove it".to_owned());
+        }
+        server
     }
 }
 

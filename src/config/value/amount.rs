@@ -1,5 +1,6 @@
 //! Amounts: durations, sizes, percentages and money, each with its unit.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -13,6 +14,9 @@ const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s",
 
 /// Units of size, the largest first.
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// Stands for a number that the gateway finds itself.
+const ADAPTIVE: &str = "adaptive";
 
 /// A number and its unit, in the smallest unit of the table.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Result<u64, ValueError> {
@@ -259,6 +263,36 @@ impl SettingValue for HedgeDelay {
         match self {
             Self::Percentile(percent) => DisplayValue::Text(format!("p{percent}")),
             Self::Fixed(delay) => delay.show(),
+        }
+    }
+}
+
+/// How many requests may be in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum InFlightSetting {
+    Fixed(NonZeroU32),
+    Adaptive,
+}
+
+impl SettingValue for InFlightSetting {
+    const EXPECTED: &'static str = "a whole number from 1 on, without quotes, or \"adaptive\"";
+
+    fn shape() -> SettingShape {
+        SettingShape::IntegerOrWord { least: 1, most: u64::from(u32::MAX), word: ADAPTIVE }
+    }
+
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
+        match value_ref.value() {
+            DeValue::Integer(_) => NonZeroU32::read(value_ref).map(Self::Fixed),
+            _ if value_ref.text()? == ADAPTIVE => Ok(Self::Adaptive),
+            _ => Err(ValueError::new("is neither a number nor \"adaptive\"")),
+        }
+    }
+
+    fn show(&self) -> DisplayValue {
+        match self {
+            Self::Fixed(most) => most.show(),
+            Self::Adaptive => DisplayValue::Text(ADAPTIVE.to_owned()),
         }
     }
 }

@@ -18,7 +18,7 @@ pub use amount::parse_size;
 pub use validity::expires_unix_s as certificate_expires_unix_s;
 
 pub(super) use address::{BaseUrl, NetworkText, ProxyUrl, SharedUrl, StoreUrl, WebOriginText};
-pub(super) use amount::{ByteSize, NonZeroDuration, Percent, WholeDays};
+pub(super) use amount::{ByteSize, InFlightSetting, NonZeroDuration, Percent, WholeDays};
 pub(super) use day::{UtcDay, begins_unix_ms};
 pub(super) use expiry::Expiry;
 pub(super) use field::{BodyMemberName, ForwardedHeaderName, ForwardedQueryName, HeaderText, header_name};

@@ -135,6 +135,7 @@ fn settings() -> RoutingSettings {
         same_region_retry_on_500: false,
         silent_after: Duration::from_secs(1),
         queue_wait: Duration::from_secs(1),
+        max_in_flight: None,
         beyond_hold_pause: Duration::from_secs(3600),
         hold_streams: false,
         breaker: BREAKER,

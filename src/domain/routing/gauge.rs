@@ -8,6 +8,7 @@
 //! Start reading in [`Gauge::load`].
 
 use super::AnswerMode;
+use super::adaptive::LongTermFirstToken;
 use super::silence::{AttemptInFlight, SignsOfLife, SilenceLimits, UsualAnswerTimes};
 use crate::domain::id::TeamId;
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ struct LatencyTracker {
     samples: Vec<Duration>,
     seen: usize,
     p99: Option<Duration>,
+    long_term: LongTermFirstToken,
 }
 
 impl Gauge {
@@ -54,11 +56,12 @@ impl Gauge {
         self.signs.progressed(attempt, now);
     }
 
-    /// Records its first good token.
-    pub fn answered(&mut self, attempt: AttemptInFlight, now: Instant) {
-        if let Some((mode, sent)) = self.signs.answered(attempt, now) {
-            self.tracker_mut(mode).record(now.saturating_duration_since(sent), now);
-        }
+    /// Records its first good token. Returns how many times the long-term first-token time it took, once that is known.
+    pub fn answered(&mut self, attempt: AttemptInFlight, now: Instant) -> Option<f64> {
+        let (mode, sent) = self.signs.answered(attempt, now)?;
+        let (tracker, took) = (self.tracker_mut(mode), now.saturating_duration_since(sent));
+        tracker.record(took, now);
+        tracker.long_term.slowdown(took, now)
     }
 
     /// Records that another attempt was answered first: its first token would have taken longer than this. Without it

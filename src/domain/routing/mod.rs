@@ -6,6 +6,7 @@
 //!
 //! Start reading in [`plan`].
 
+pub mod adaptive;
 pub mod builder;
 mod choice;
 pub mod explain;

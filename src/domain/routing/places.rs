@@ -1,13 +1,15 @@
-//! The places of one deployment that carries only so many attempts at once, and who holds them.
+//! The places of one deployment that carries only so many attempts at once, or of a gateway that carries only so many
+//! requests, and who holds them.
 //!
 //! It exists so that sharing is decided by what is held and not by who asks most often: [`queue`](super::queue) gives a free
-//! place to whoever holds least of the deployment, measured against its priority. Dedicated capacity that is lent keeps a
+//! place to whoever holds least of them, measured against its priority. Dedicated capacity that is lent keeps a
 //! headroom for `Pro/` names: as many places as they had at once lately. It must never end an attempt: places become free
 //! as their attempts end.
 //!
 //! Start reading in [`Places::is_full`].
 
 use crate::domain::id::{KeyId, PolicyId};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long a peak of `Pro/` requests is remembered, at least; at most twice as long.
@@ -37,7 +39,7 @@ pub struct PlaceLimits {
     pub lends: bool,
 }
 
-/// The places of one deployment.
+/// The places of one deployment, or of the gateway.
 #[derive(Clone, Default, Debug)]
 pub struct Places {
     limits: PlaceLimits,
@@ -45,24 +47,23 @@ pub struct Places {
     taken: u32,
     /// Those of `Pro/` names.
     reserved: u32,
-    /// By key; only while there is a limit.
-    holdings: Vec<Holding>,
+    /// By key, and summed by policy; only while there is a limit. The gateway's may be thousands of keys'.
+    of_keys: HashMap<KeyId, u32>,
+    of_policies: Vec<(PolicyId, u32)>,
     peak: RecentPeak,
     /// The average time that a place is held, in seconds.
     held_for: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Holding {
-    policy: PolicyId,
-    key: KeyId,
-    places: u32,
 }
 
 impl Places {
     /// Applies other limits; whoever holds a place keeps it.
     pub fn set_limits(&mut self, limits: PlaceLimits) {
         self.limits = limits;
+    }
+
+    /// Whether there are only so many.
+    pub fn are_limited(&self) -> bool {
+        self.limits.most.is_some()
     }
 
     /// Whether a request by a `Pro/` name, or another one, finds no place.
@@ -99,9 +100,10 @@ impl Places {
             return;
         }
         self.peak.record(self.reserved, now);
-        match self.holdings.iter_mut().find(|holding| holding.key == holder.key) {
-            Some(holding) => holding.places += 1,
-            None => self.holdings.push(Holding { policy: holder.policy, key: holder.key, places: 1 }),
+        *self.of_keys.entry(holder.key).or_default() += 1;
+        match self.of_policies.iter_mut().find(|(policy, _)| *policy == holder.policy) {
+            Some((_, places)) => *places += 1,
+            None => self.of_policies.push((holder.policy, 1)),
         }
     }
 
@@ -114,10 +116,13 @@ impl Places {
         self.taken = self.taken.saturating_sub(1);
         self.reserved = self.reserved.saturating_sub(u32::from(holder.reserved));
         // One that was taken while there was no limit is not counted here.
-        let Some(at) = self.holdings.iter().position(|holding| holding.key == holder.key) else { return };
-        self.holdings[at].places -= 1;
-        if self.holdings[at].places == 0 {
-            self.holdings.swap_remove(at);
+        let Some(places) = self.of_keys.get_mut(&holder.key) else { return };
+        *places -= 1;
+        if *places == 0 {
+            self.of_keys.remove(&holder.key);
+        }
+        if let Some((_, places)) = self.of_policies.iter_mut().find(|(policy, _)| *policy == holder.policy) {
+            *places = places.saturating_sub(1);
         }
     }
 
@@ -138,12 +143,12 @@ impl Places {
 
     /// The places that the keys of `policy` hold.
     pub fn of_policy(&self, policy: PolicyId) -> u32 {
-        self.holdings.iter().filter(|holding| holding.policy == policy).map(|holding| holding.places).sum()
+        self.of_policies.iter().find(|(known, _)| *known == policy).map_or(0, |(_, places)| *places)
     }
 
     /// The places that `key` holds.
     pub fn of_key(&self, key: KeyId) -> u32 {
-        self.holdings.iter().find(|holding| holding.key == key).map_or(0, |holding| holding.places)
+        self.of_keys.get(&key).copied().unwrap_or_default()
     }
 }
 

@@ -1,20 +1,23 @@
-//! The weighted fair queue of requests that wait for a place, because every deployment that could serve them is full.
+//! The weighted fair queue of requests that wait for a place, because the gateway is full or every deployment that could
+//! serve them is.
 //!
 //! It exists so that a burst of one key, or of many with a low priority, costs the others nothing. A place that becomes free
-//! is given to the policy that holds least of the deployment, measured against its priority; inside a policy, to the key
-//! that holds least. What holds alike takes turns, by stride scheduling. Who cannot be served in time is refused at once:
-//! the lowest priority first, and in it the newest request of the key that has most waiting. The oldest request of each
-//! policy stays, so that none is starved. Time is handed in; nothing here waits.
+//! is given to the policy that holds least of the deployment or gateway it is of, measured against its priority; inside a
+//! policy, to the key that holds least. What holds alike takes turns, by stride scheduling. A request waits for all that it
+//! needs at once: it must never hold a place of the gateway while it waits for a deployment's, nor the reverse. Time is
+//! handed in; nothing here waits.
 //!
-//! Start reading in [`WaitQueue::grant`]; who may wait is decided in [`WaitQueue::arrive`].
+//! Start reading in [`WaitQueue::grant`]; who may wait is decided in [`arrival`].
+
+mod arrival;
+
+pub use arrival::{ExpectedPlaces, ShedReason, WaitDecision};
 
 use super::places::{PlaceHolder, Places};
 use crate::domain::id::{KeyId, PlacesId, PolicyId};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// No more requests wait than this, whatever is expected to become free: each holds its body.
-pub const MOST_WAITING: usize = 4096;
 /// What a turn adds to the pass of a policy with priority 1.
 const STRIDE: u64 = 1 << 32;
 
@@ -25,42 +28,19 @@ pub struct PlaceRequest {
     pub holder: PlaceHolder,
     /// The priority of its policy, from 1.
     pub priority: u32,
-    /// The deployments that could serve it, all of them full.
+    /// The deployments with a limit that could serve it.
     pub usable: Box<[PlacesId]>,
+    /// A deployment without a limit could serve it too, so that it needs no deployment's place.
+    pub unlimited: bool,
+    /// The gateway was full when it came, so that it competes with all others that wait for that.
+    pub at_gateway: bool,
     /// When it no longer waits.
     pub until: Instant,
-}
-
-/// How many places are expected to become free, of those that one request could use.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct ExpectedPlaces {
-    /// Within the longest time that any request waits.
-    pub in_queue_wait: f64,
-    /// Within the time that this request has.
-    pub in_own_time: f64,
 }
 
 /// The number of a waiting request, in order of arrival.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct WaiterId(pub u64);
-
-/// What became of a request that wants to wait.
-#[derive(Debug)]
-pub enum WaitDecision<T> {
-    /// It waits; where it took the place of another one in the queue, that one is refused.
-    Waits(WaiterId, Option<Waiter<T>>),
-    /// It cannot be served in time; what it came with is given back.
-    Refused(T, ShedReason),
-}
-
-/// Why a request is refused as soon as it comes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ShedReason {
-    /// More wait than can be served, and none of them comes behind it.
-    Full,
-    /// Its own time is too short for its turn.
-    OwnTime,
-}
 
 /// A waiting request, and what it is told through.
 #[derive(Debug)]
@@ -102,18 +82,20 @@ struct KeyQueue<T> {
     waiters: VecDeque<Waiter<T>>,
 }
 
-/// Those who wait for some of the places that one request could use.
-struct Competition {
-    /// All that do not come behind it whatever they hold.
-    all: usize,
-    /// Those of its policy, by the same kind of name.
-    of_policy: usize,
-    /// How many turns the request has to wait for, its own included.
-    rank: f64,
-}
+/// The turn of one waiting request, as long as the queue does not change.
+#[derive(Debug)]
+pub struct WaiterTurn(Position);
 
 /// Where a waiting request is: the index of its policy, of its key, and among the key's.
 type Position = (usize, usize, usize);
+
+impl PlaceRequest {
+    /// Whether it needs a place of `gateway`. A request by a `Pro/` name has the places of dedicated deployments, which the
+    /// limit of the gateway must not take from it.
+    pub fn needs_gateway(&self, gateway: &Places) -> bool {
+        gateway.are_limited() && !self.holder.reserved
+    }
+}
 
 impl<T> Default for WaitQueue<T> {
     fn default() -> Self {
@@ -127,34 +109,49 @@ impl<T> WaitQueue<T> {
         self.waiting
     }
 
-    /// Lets `request` wait, unless it cannot be served in time; another one that comes behind it may have to go instead.
-    /// The first of a policy may always wait.
-    pub fn arrive(&mut self, request: PlaceRequest, payload: T, expected: ExpectedPlaces) -> WaitDecision<T> {
-        let competition = self.competition(&request);
-        if competition.of_policy == 0 && self.waiting < MOST_WAITING {
-            return WaitDecision::Waits(self.push(request, payload), None);
-        }
-        let over = competition.all as f64 + 1.0 > expected.in_queue_wait || self.waiting >= MOST_WAITING;
-        let late = competition.rank > expected.in_queue_wait;
-        if over || late {
-            return match self.behind(&request, over) {
-                Some(position) => {
-                    let shed = self.remove(position);
-                    WaitDecision::Waits(self.push(request, payload), Some(shed))
-                }
-                None => WaitDecision::Refused(payload, ShedReason::Full),
-            };
-        }
-        if competition.rank > expected.in_own_time {
-            return WaitDecision::Refused(payload, ShedReason::OwnTime);
-        }
-        WaitDecision::Waits(self.push(request, payload), None)
+    /// Gives a free place of the deployment numbered `id` to the request whose turn it is there, with a place of the
+    /// gateway where it needs one, if there are both and any waits; `places` are the deployment's. Both count them as taken
+    /// afterwards.
+    pub fn grant(
+        &mut self,
+        id: PlacesId,
+        places: &mut Places,
+        gateway: &mut Places,
+        now: Instant,
+    ) -> Option<Waiter<T>> {
+        let turn = self.turn(id, places, gateway, now)?;
+        places.take(self.waiter(&turn).request.holder, now);
+        Some(self.grant_turn(turn, gateway, now))
     }
 
-    /// Gives a free place of the deployment numbered `id` to the request whose turn it is, if there is one for it and any
-    /// waits; `places` are the deployment's, and count it as taken afterwards.
-    pub fn grant(&mut self, id: PlacesId, places: &mut Places, now: Instant) -> Option<Waiter<T>> {
-        let position = self.turn(id, places, now)?;
+    /// Whose turn it is for a free place of the gateway, if there is one: of those that need one, and to whom a deployment
+    /// has a place to give, as `has_place` says, or need none.
+    pub fn turn_at_gateway(
+        &self,
+        gateway: &Places,
+        now: Instant,
+        has_place: impl Fn(&Waiter<T>) -> bool,
+    ) -> Option<WaiterTurn> {
+        if gateway.is_full(false, now) {
+            return None;
+        }
+        let may = |waiter: &Waiter<T>| {
+            let request = &waiter.request;
+            !request.holder.reserved && request.until > now && (request.unlimited || has_place(waiter))
+        };
+        self.next_of(gateway, may).map(WaiterTurn)
+    }
+
+    /// The request whose turn it is.
+    pub fn waiter(&self, turn: &WaiterTurn) -> &Waiter<T> {
+        let (policy, key, at) = turn.0;
+        &self.policies[policy].keys[key].waiters[at]
+    }
+
+    /// Takes the request out of the queue whose turn it is, with a place of the gateway if it needs one; the place of a
+    /// deployment is the caller's to take.
+    pub fn grant_turn(&mut self, turn: WaiterTurn, gateway: &mut Places, now: Instant) -> Waiter<T> {
+        let WaiterTurn(position) = turn;
         let policy = &mut self.policies[position.0];
         // A turn that came early, because its policy held least, takes nobody else back.
         self.pass = self.pass.max(policy.pass);
@@ -163,8 +160,10 @@ impl<T> WaitQueue<T> {
         policy.key_pass = policy.key_pass.max(key.pass);
         key.pass += 1;
         let waiter = self.remove(position);
-        places.take(waiter.request.holder, now);
-        Some(waiter)
+        if waiter.request.needs_gateway(gateway) {
+            gateway.take(waiter.request.holder, now);
+        }
+        waiter
     }
 
     /// Takes a request out that no longer waits; `None` where it was granted a place, or refused, meanwhile.
@@ -181,15 +180,15 @@ impl<T> WaitQueue<T> {
     }
 
     /// Whose turn it is at a deployment.
-    fn turn(&self, id: PlacesId, places: &Places, now: Instant) -> Option<Position> {
-        let free = [places.is_full(true, now), places.is_full(false, now)].map(|full| !full);
+    fn turn(&self, id: PlacesId, places: &Places, gateway: &Places, now: Instant) -> Option<WaiterTurn> {
+        let full = [places.is_full(true, now), places.is_full(false, now) || gateway.is_full(false, now)];
         let may = |waiter: &Waiter<T>, reserved_only: bool| {
             let reserved = waiter.request.holder.reserved;
-            let free = if reserved { free[0] } else { free[1] && !reserved_only };
+            let free = if reserved { !full[0] } else { !full[1] && !reserved_only };
             free && waiter.request.until > now && waiter.request.usable.contains(&id)
         };
         let first = places.puts_reserved_first().then(|| self.next_of(places, |waiter| may(waiter, true))).flatten();
-        first.or_else(|| self.next_of(places, |waiter| may(waiter, false)))
+        first.or_else(|| self.next_of(places, |waiter| may(waiter, false))).map(WaiterTurn)
     }
 
     /// Of those that `may`: one of the policy that holds least for its priority, and of its key that holds least.
@@ -214,64 +213,6 @@ impl<T> WaitQueue<T> {
             held.then(one.1.pass.cmp(&other.1.pass)).then(one.3.cmp(&other.3))
         });
         next.map(|(.., position)| position)
-    }
-
-    /// Of those that come behind `request`, the one to be refused in its place: of the lowest priority, of the key that has
-    /// most waiting, the newest. `alike`: of those with its own priority too, unless the newest of them is itself.
-    fn behind(&self, request: &PlaceRequest, alike: bool) -> Option<Position> {
-        let mut last = None::<((u32, std::cmp::Reverse<usize>, std::cmp::Reverse<WaiterId>), Position)>;
-        let mut own_key = 1;
-        for (index, policy) in self.policies.iter().enumerate() {
-            let count = |key: &KeyQueue<T>| key.waiters.iter().filter(|waiter| waiter.is_like(request)).count();
-            let own = policy.policy == request.holder.policy;
-            let all: usize = policy.keys.iter().map(count).sum::<usize>() + usize::from(own);
-            let lower = policy.priority < request.priority || (alike && policy.priority == request.priority);
-            for (at, key) in policy.keys.iter().enumerate() {
-                let waiting = count(key);
-                if own && key.key == request.holder.key {
-                    own_key += waiting;
-                } else if lower && all > 1 && waiting > 0 {
-                    let newest = key.waiters.iter().rposition(|waiter| waiter.is_like(request)).unwrap_or_default();
-                    let order =
-                        (policy.priority, std::cmp::Reverse(waiting), std::cmp::Reverse(key.waiters[newest].id));
-                    if last.as_ref().is_none_or(|(known, _)| order < *known) {
-                        last = Some((order, (index, at, newest)));
-                    }
-                }
-            }
-        }
-        let ((priority, std::cmp::Reverse(waiting), _), position) = last?;
-        // Among those of its own priority it is the newest, and goes itself where its key has as many.
-        (priority < request.priority || waiting > own_key).then_some(position)
-    }
-
-    fn competition(&self, request: &PlaceRequest) -> Competition {
-        let (mut all, mut of_policy, mut of_key, mut keys, mut priorities) = (0, 0, 0, 1, f64::from(request.priority));
-        // A request by a plain name comes behind all by `Pro/` names; they do not wait for it.
-        let first = self.waiters().filter(|waiter| waiter.competes(request) && !waiter.is_like(request)).count();
-        let first = if request.holder.reserved { 0 } else { first };
-        for policy in &self.policies {
-            let own = policy.policy == request.holder.policy;
-            let mut waiting = 0;
-            for key in &policy.keys {
-                let count = key.waiters.iter().filter(|waiter| waiter.is_like(request)).count();
-                waiting += count;
-                match own && key.key == request.holder.key {
-                    true => of_key = count,
-                    false if own && count > 0 => keys += 1,
-                    false => {}
-                }
-            }
-            all += waiting;
-            match own {
-                true => of_policy = waiting,
-                false if waiting > 0 => priorities += f64::from(policy.priority),
-                false => {}
-            }
-        }
-        let in_policy = (of_policy + 1).min((of_key + 1) * keys) as f64;
-        let rank = (in_policy * priorities / f64::from(request.priority.max(1))).min(all as f64 + 1.0);
-        Competition { all: all + first, of_policy, rank: rank + first as f64 }
     }
 
     fn push(&mut self, request: PlaceRequest, payload: T) -> WaiterId {
@@ -313,18 +254,6 @@ impl<T> WaitQueue<T> {
     }
 }
 
-impl<T> Waiter<T> {
-    /// Whether it waits for some place that `request` could use.
-    fn competes(&self, request: &PlaceRequest) -> bool {
-        self.request.usable.iter().any(|id| request.usable.contains(id))
-    }
-
-    /// The same, by the same kind of name: only one of those is refused in favour of `request`.
-    fn is_like(&self, request: &PlaceRequest) -> bool {
-        self.request.holder.reserved == request.holder.reserved && self.competes(request)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::places::PlaceLimits;
@@ -340,6 +269,7 @@ mod tests {
     struct Full {
         queue: WaitQueue<&'static str>,
         places: Places,
+        gateway: Places,
         now: Instant,
     }
 
@@ -349,7 +279,7 @@ mod tests {
             let (mut places, now) = (Places::default(), Instant::now());
             places.set_limits(PlaceLimits { most: Some(held.len() as u32), lends });
             held.iter().for_each(|(policy, key)| places.take(holder(*policy, *key, false), now));
-            Self { queue: WaitQueue::default(), places, now }
+            Self { queue: WaitQueue::default(), places, gateway: Places::default(), now }
         }
 
         fn comes(&mut self, (policy, priority): (u32, u32), key: u32, name: &'static str, expected: f64) -> String {
@@ -364,7 +294,9 @@ mod tests {
             (in_queue_wait, in_own_time): (f64, f64),
         ) -> String {
             let until = self.now + Duration::from_secs(1);
-            let request = PlaceRequest { holder, priority, usable: [PLACE].into(), until };
+            let at_gateway = !holder.reserved && self.gateway.is_full(false, self.now);
+            let request =
+                PlaceRequest { holder, priority, usable: [PLACE].into(), unlimited: false, at_gateway, until };
             match self.queue.arrive(request, name, ExpectedPlaces { in_queue_wait, in_own_time }) {
                 WaitDecision::Waits(_, None) => "waits".into(),
                 WaitDecision::Waits(_, Some(shed)) => format!("waits, not {}", shed.payload),
@@ -377,7 +309,7 @@ mod tests {
             let mut granted = Vec::new();
             for (policy, key) in held {
                 self.places.give_back(holder(*policy, *key, false), self.now);
-                while let Some(waiter) = self.queue.grant(PLACE, &mut self.places, self.now) {
+                while let Some(waiter) = self.queue.grant(PLACE, &mut self.places, &mut self.gateway, self.now) {
                     granted.push(waiter.payload);
                 }
             }
@@ -483,5 +415,70 @@ mod tests {
         full.request(1, holder(PRO.0, 2, true), "reserved", (MANY, MANY));
         assert_eq!(full.frees(&held[..1]), ["reserved"]);
         assert_eq!(full.frees(&held[1..]), ["shared"], "one is kept for reserved requests, and it is in use");
+    }
+
+    /// A deployment with places to spare behind a gateway that has none.
+    fn full_gateway(held: &[(u32, u32)], of_deployment: u32) -> Full {
+        let mut full = Full::of(held, false);
+        full.gateway = std::mem::take(&mut full.places);
+        full.places.set_limits(PlaceLimits { most: Some(of_deployment), lends: false });
+        held.iter().for_each(|(policy, key)| full.places.take(holder(*policy, *key, false), full.now));
+        full
+    }
+
+    impl Full {
+        /// The requests of `held` end, the first one first, each at its deployment and then at the gateway; who is next.
+        fn ends(&mut self, held: &[(u32, u32)]) -> Vec<&'static str> {
+            let mut granted = Vec::new();
+            for (policy, key) in held {
+                granted.extend(self.frees(&[(*policy, *key)]));
+                self.gateway.give_back(holder(*policy, *key, false), self.now);
+                while let Some(turn) = self.turn_at_gateway() {
+                    self.places.take(self.queue.waiter(&turn).request.holder, self.now);
+                    granted.push(self.queue.grant_turn(turn, &mut self.gateway, self.now).payload);
+                }
+            }
+            granted
+        }
+
+        fn turn_at_gateway(&self) -> Option<WaiterTurn> {
+            self.queue.turn_at_gateway(&self.gateway, self.now, |_| !self.places.is_full(false, self.now))
+        }
+    }
+
+    #[test]
+    fn places_of_the_gateway_are_shared_by_the_same_rules() {
+        let held = [(STANDARD.0, 1); 9];
+        let mut full = full_gateway(&held, 100);
+        for _ in 0..9 {
+            full.comes(STANDARD, 1, "standard", MANY);
+            full.comes(PRO, 2, "pro", MANY);
+        }
+        let granted = full.ends(&held);
+        assert_eq!(granted.iter().filter(|name| **name == "pro").count(), 8, "{granted:?}");
+        assert_eq!(full.gateway.of_policy(PolicyId(PRO.0)), 8);
+        assert_eq!(full.comes(STANDARD, 2, "other", 9.0), "waits, not standard", "the key that waits most");
+    }
+
+    #[test]
+    fn a_request_waits_for_both_places_and_holds_neither() {
+        let held = [(STANDARD.0, 1), (STANDARD.0, 1)];
+        let mut full = full_gateway(&held, 2);
+        full.comes(STANDARD, 1, "waits", MANY);
+        assert!(full.frees(&held[..1]).is_empty(), "the gateway is full");
+        full.gateway.give_back(holder(STANDARD.0, 1, false), full.now);
+        full.places.take(holder(STANDARD.0, 1, false), full.now);
+        assert!(full.turn_at_gateway().is_none(), "the deployment is full");
+        assert_eq!(full.frees(&held[..1]), ["waits"]);
+        assert!(full.gateway.is_full(false, full.now));
+    }
+
+    #[test]
+    fn a_reserved_request_needs_no_place_of_the_gateway() {
+        let held = [(STANDARD.0, 1)];
+        let mut full = full_gateway(&held, 1);
+        full.request(1, holder(PRO.0, 2, true), "reserved", (MANY, MANY));
+        assert_eq!(full.frees(&held), ["reserved"]);
+        assert_eq!(full.gateway.taken(), 1, "the one that it had");
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::call::{Call, EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::routing::AnswerMode;
+use crate::domain::routing::adaptive::InFlightBounds;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -301,7 +302,16 @@ pub enum BalanceStrategy {
     Ordered,
 }
 
-/// The `[routing]` section, compiled.
+/// How many requests may be in flight in the gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InFlightLimit {
+    /// So many, at least one.
+    Fixed(u32),
+    /// As many as leave first-token times as they are.
+    Adaptive(InFlightBounds),
+}
+
+/// The `[routing]` section, compiled, with what else decides where and when requests are sent.
 #[derive(Clone, Debug)]
 pub struct RoutingSettings {
     /// How one deployment is chosen among a model's.
@@ -320,8 +330,10 @@ pub struct RoutingSettings {
     pub total: Duration,
     /// How long a request may wait for a throttled deployment when nothing else can serve it.
     pub retry_after_wait_max: Duration,
-    /// How long a request may wait for a place where every deployment that could serve it is full.
+    /// How long a request may wait for a place where the gateway is full, or every deployment that could serve it.
     pub queue_wait: Duration,
+    /// How many requests by plain names may be in flight; `None`: any number.
+    pub max_in_flight: Option<InFlightLimit>,
     /// Whether a request is retried once at the same deployment after a 500, before another is tried.
     pub same_region_retry_on_500: bool,
     /// An attempt without an answer for this long counts against its deployment when one is chosen.

@@ -8,6 +8,7 @@
 //! Start reading at [`HealthRegistry`]; what an attempt holds, and how its end is reported, is in `permit.rs`.
 
 mod credential;
+mod gateway;
 mod lookup;
 mod pauses;
 mod permit;
@@ -16,9 +17,10 @@ mod resting;
 mod status;
 mod view;
 
+pub use gateway::GatewayPlace;
 pub use pauses::PauseHandle;
 pub use permit::{AttemptSigns, Permit, ReportedFailure};
-pub use queue::{HeldPlace, WaitEnd};
+pub use queue::{GrantedPlaces, HeldPlace, WaitEnd};
 pub use status::{AttemptLabels, FailureReport};
 pub(super) use status::{ProviderLabels, StatusClock};
 pub use view::TeamHealthView;
@@ -162,6 +164,7 @@ impl HealthRegistry {
         slow_start_at: Option<Instant>,
     ) -> DeploymentSet {
         self.budgets.retry.lock().set_share(table.settings.retry_budget_bp);
+        self.place_queue.limit_gateway(table.settings.max_in_flight, self.clock.now());
         let credentials = self.credentials_of(providers);
         let mut deployments = self.deployments.lock();
         let members = table.deployments.iter().map(|deployment| {

@@ -180,7 +180,7 @@ impl Permit {
     pub fn answered(&mut self, now: Instant) {
         self.answered = true;
         let mut health = self.state.health.lock();
-        health.gauge.answered(self.attempt, now);
+        let slowdown = health.gauge.answered(self.attempt, now);
         let closed = health.breakers.answered(self.team, &mut self.permit, now);
         if closed.is_some() {
             // Its first-token time measured the outage, not the deployment.
@@ -191,6 +191,9 @@ impl Permit {
         health.endpoints.of_mut(self.endpoint).good(self.team, now);
         (self.not_found_trial, self.endpoint_trial) = (false, false);
         drop(health);
+        if let Some(slowdown) = slowdown {
+            self.state.first_token(slowdown, self.sent, now);
+        }
         let rested = self.credential.accepted(self.team, now);
         self.report_transition(closed.or_else(|| (found || rested).then_some(RECOVERED)));
     }

@@ -3,11 +3,13 @@
 //!
 //! While nothing is full, no lock of the queue is taken: a deployment says by an atomic whether anybody may have to wait for
 //! it, and the queue how many do. Whoever gives a place back hands it on to the request whose turn it is. Locks are taken in
-//! one order: the queue's, then a deployment's.
+//! one order: the queue's, the gateway's, a deployment's.
 //!
 //! Start reading in [`TeamHealthView::wait_for_place`].
 
 // circle: view.rs: who waits sees health as its team does, and what a view takes is a place.
+// circle: gateway.rs: the gateway's places and the deployments' are waited for in one queue, which is here.
+use super::gateway::{GatewayPlace, GatewayPlaces};
 use super::{DeploymentState, SetMember, TeamHealthView};
 use crate::clock::Clock;
 use crate::domain::id::{DeploymentId, PlacesId};
@@ -22,29 +24,39 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// What a waiting request is told through, and what its policy is called.
-struct WaiterHandle {
+/// What a waiting request is told through, what its policy is called, and which deployments with a limit could serve it.
+pub(super) struct WaiterHandle {
     end: oneshot::Sender<WaitEnd>,
     policy: Arc<str>,
+    pub(super) usable: Box<[Arc<DeploymentState>]>,
+}
+
+/// What a request has that waited: all that it needs.
+pub struct GrantedPlaces {
+    /// Its place in the gateway, where requests need one.
+    pub gateway: Option<GatewayPlace>,
+    /// Its place at a deployment, unless one without a limit could serve it.
+    pub deployment: Option<HeldPlace>,
 }
 
 /// How waiting for a place ended.
 pub enum WaitEnd {
-    /// With a place.
-    Granted(HeldPlace),
+    /// With its places.
+    Granted(GrantedPlaces),
     /// The request could not have been served in time.
     Shed,
     /// Its time to wait is over.
     OutOfTime,
 }
 
-/// The requests that wait for a place at any deployment.
+/// The requests that wait for a place, in the gateway or at any deployment.
 pub(super) struct PlaceQueue {
     /// How many there are, to be read without the lock.
-    waiting: AtomicUsize,
-    queue: Mutex<WaitQueue<WaiterHandle>>,
-    telemetry: Arc<Telemetry>,
-    clock: Clock,
+    pub(super) waiting: AtomicUsize,
+    pub(super) queue: Mutex<WaitQueue<WaiterHandle>>,
+    pub(super) gateway: GatewayPlaces,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) clock: Clock,
 }
 
 /// The places of one deployment, apart from what its lock protects.
@@ -64,7 +76,19 @@ pub struct HeldPlace {
 
 impl PlaceQueue {
     pub(super) fn new(telemetry: Arc<Telemetry>, clock: Clock) -> Arc<Self> {
-        Arc::new(Self { waiting: AtomicUsize::new(0), queue: Mutex::default(), telemetry, clock })
+        let gateway = GatewayPlaces::default();
+        Arc::new(Self { waiting: AtomicUsize::new(0), queue: Mutex::default(), gateway, telemetry, clock })
+    }
+
+    /// Gives a request that left the queue its places; they come back where nobody waits for them any more.
+    pub(super) fn deliver(
+        &self,
+        queue: &WaitQueue<WaiterHandle>,
+        waiter: Waiter<WaiterHandle>,
+        granted: GrantedPlaces,
+    ) -> Option<WaitEnd> {
+        self.left(queue, &waiter);
+        waiter.payload.end.send(WaitEnd::Granted(granted)).err()
     }
 
     fn left(&self, queue: &WaitQueue<WaiterHandle>, waiter: &Waiter<WaiterHandle>) {
@@ -110,17 +134,48 @@ impl DeploymentState {
         let mut undelivered = Vec::new();
         let mut queue = shared.queue.lock();
         loop {
+            let mut gateway = shared.gateway.state.lock();
             let mut health = self.health.lock();
-            let Some(waiter) = queue.grant(self.places.id, &mut health.places, now) else { break };
+            let Some(waiter) = queue.grant(self.places.id, &mut health.places, &mut gateway.places, now) else { break };
             self.note_limit(&health.places, now);
             drop(health);
-            shared.left(&queue, &waiter);
-            let place = HeldPlace { state: self.clone(), holder: waiter.request.holder, unused: AtomicBool::new(true) };
-            undelivered.extend(waiter.payload.end.send(WaitEnd::Granted(place)).err());
+            let place = shared.granted_at_gateway(&waiter.request, &gateway, now);
+            drop(gateway);
+            let deployment = Some(self.held_by(waiter.request.holder));
+            undelivered.extend(shared.deliver(&queue, waiter, GrantedPlaces { gateway: place, deployment }));
         }
         drop(queue);
         // Their clients left just now: what they had is handed on as they are dropped, without the lock.
         drop(undelivered);
+    }
+
+    /// Whether it has a free place for a request by a plain name.
+    pub(super) fn has_place(&self, now: Instant) -> bool {
+        // What is kept of lent places is forgotten in time, without anything happening here.
+        !self.places.at_limit.load(Ordering::Relaxed) || !self.health.lock().places.is_full(false, now)
+    }
+
+    /// Takes a free place for a request of `holder` that waited, if there is one.
+    pub(super) fn take_free_place(self: &Arc<Self>, holder: PlaceHolder, now: Instant) -> Option<HeldPlace> {
+        let mut health = self.health.lock();
+        let full = health.places.is_full(holder.reserved, now);
+        if !full {
+            health.places.take(holder, now);
+        }
+        self.note_limit(&health.places, now);
+        drop(health);
+        (!full).then(|| self.held_by(holder))
+    }
+
+    /// A place that was taken for `holder`.
+    fn held_by(self: &Arc<Self>, holder: PlaceHolder) -> HeldPlace {
+        HeldPlace { state: self.clone(), holder, unused: AtomicBool::new(true) }
+    }
+
+    /// Records that an attempt sent at `sent` had its first token, after `slowdown` times the usual time. It must not be
+    /// locked.
+    pub(super) fn first_token(&self, slowdown: f64, sent: Instant, now: Instant) {
+        self.places.queue.first_token(slowdown, sent, now);
     }
 
     fn note_limit(&self, places: &Places, now: Instant) {
@@ -177,27 +232,40 @@ impl TeamHealthView<'_> {
         lending.any(|member| member.state.health.lock().places.lent() > 0)
     }
 
-    /// Waits until a deployment of `plan`, each of which is full, has a place for the request, at most `queue_wait` and
-    /// until `own_end`. The place is given back when it is dropped.
-    pub async fn wait_for_place(&self, plan: &RoutePlan, policy: &Policy, own_end: Instant) -> WaitEnd {
+    /// Takes a place of the gateway, where the request needs one; returns whether it may go on.
+    pub fn enter_gateway(&self, taken: &mut Option<GatewayPlace>) -> bool {
+        self.deployments.place_queue.enter_gateway(self.holder, taken)
+    }
+
+    /// Waits for what `plan` lacks: a place of the gateway, and one of a deployment where all of them are `full`, at most
+    /// `queue_wait` and until `own_end`. Places are given back when they are dropped.
+    pub async fn wait_for_place(&self, plan: &RoutePlan, policy: &Policy, own_end: Instant, full: bool) -> WaitEnd {
         let (queue, queue_wait) = (&self.deployments.place_queue, self.deployments.queue_wait);
         let now = queue.clock.now();
         let until = own_end.min(now + queue_wait);
-        let limited = || self.members_of(plan).filter(|member| member.limits.most.is_some());
-        let freed = |span| limited().map(|member| member.state.health.lock().places.freed_within(span)).sum();
+        let (limited, others): (Vec<&SetMember>, Vec<&SetMember>) =
+            self.members_of(plan).partition(|member| member.limits.most.is_some());
+        let at_gateway = queue.is_gateway_full(self.holder, now);
+        let unlimited = !full && !others.is_empty();
+        let freed = |span| {
+            let of = |member: &&SetMember| member.state.health.lock().places.freed_within(span);
+            let of_deployments = if unlimited { f64::INFINITY } else { limited.iter().map(of).sum() };
+            if at_gateway { queue.gateway_freed_within(span).min(of_deployments) } else { of_deployments }
+        };
         let expected = ExpectedPlaces {
             in_queue_wait: freed(queue_wait),
             in_own_time: freed(until.saturating_duration_since(now)),
         };
-        let usable = limited().map(|member| member.state.places.id).collect();
-        let request = PlaceRequest { holder: self.holder, priority: policy.priority, usable, until };
+        let usable = limited.iter().map(|member| member.state.places.id).collect();
+        let request =
+            PlaceRequest { holder: self.holder, priority: policy.priority, usable, unlimited, at_gateway, until };
         let (sender, mut end) = oneshot::channel();
-        let Some(_entry) = queue.enter(request, WaiterHandle { end: sender, policy: policy.name.clone() }, expected)
-        else {
-            return WaitEnd::Shed;
-        };
+        let usable = limited.iter().map(|member| member.state.clone()).collect();
+        let handle = WaiterHandle { end: sender, policy: policy.name.clone(), usable };
+        let Some(_entry) = queue.enter(request, handle, expected) else { return WaitEnd::Shed };
         // What became free before it waited was handed to nobody.
-        limited().for_each(|member| member.state.hand_places_on(now));
+        limited.iter().for_each(|member| member.state.hand_places_on(now));
+        queue.hand_gateway_on(now);
         tokio::select! {
             biased;
             end = &mut end => end.unwrap_or(WaitEnd::Shed),
