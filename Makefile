@@ -21,7 +21,7 @@ SDK_SUITES := $(shell sed -n 's/^\(openai\|anthropic\)==\([^ ]*\).*/.tools\/\1-\
 PROGRAMS := tests/programs/.venv/installed tests/programs/node_modules/installed
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test counters setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts dashboard dashboard-test dashboard-schema dashboard-images bench failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small real-server readers fuzz fuzz-keep prove-money dist requirements
+.PHONY: help run test counters setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts dashboard dashboard-test dashboard-schema dashboard-images bench failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small burst burst-small real-server readers fuzz fuzz-keep prove-money dist requirements
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,7 +30,7 @@ run: dashboard ## build the release binary and serve the built-in demo: no accou
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: dashboard check rust sdk sdk-suites programs corpus drill outages scenarios-small attacks-small ops admin quickstart dashboard-test ## install what the tests need, then run every one of them
+test: dashboard check rust sdk sdk-suites programs corpus drill outages scenarios-small attacks-small burst-small ops admin quickstart dashboard-test ## install what the tests need, then run every one of them
 
 check: setup house ## formatting, lints, documentation (of private items too), shape of the source, licences, instruction counts
 	cargo fmt --check
@@ -192,6 +192,13 @@ attacks: ## keys whose requests make their provider fail in every way, beside ke
 attacks-small: ## the same in ten ways, half a minute in all, against the debug binary
 	cargo build --locked
 	python3 benches/attacks.py --tierway $(TIERWAY_BIN) --small $(ARGS)
+
+burst: ## ten times the usual load on a provider of a fixed capacity, under two policies; write docs/burst.md
+	python3 benches/burst.py $(ARGS)
+
+burst-small: ## the same in five ways, a few seconds each, against the debug binary
+	cargo build --locked
+	python3 benches/burst.py --tierway $(TIERWAY_BIN) --small $(ARGS)
 
 real-server: setup tests/sdk/.venv/installed .tools/bin/llama-server ## more users than a real server has slots, and an image to its text model; write docs/real-server.md
 	tests/sdk/.venv/bin/python tests/real_server/real_server.py $(ARGS)

@@ -13,9 +13,10 @@ import struct
 from dataclasses import dataclass
 from typing import Callable
 
+from raw_client import LIMIT
+
 #: Statuses, and those of them that a dozen keys may meet for reasons of the provider's own.
 STATUSES = [400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 422, 425, 429, 451, 500, 501, 502, 503, 504, 507, 520, 529]
-LIMIT = 256 * 1024
 WORDS = "These are the words of the provider"
 
 

@@ -15,9 +15,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-from attack_provider import KINDS, LIMIT, Provider
+from attack_provider import KINDS, Provider
 from processes import SECRETS, Server, free_port
 from outage_stage import CORES
+from raw_client import RawClient
 
 #: Seconds after which a client has given up.
 PATIENCE = 60
@@ -45,55 +46,14 @@ models = ["*"]
 # --- the clients ------------------------------------------------------------------------------
 
 
-class Client:
-    """Requests with one key, over connections that are kept."""
-
-    def __init__(self, port, key):
-        self.port, self.key, self.idle = port, key, []
+class Client(RawClient):
+    """Whole or streamed requests, some of which ask for a failure."""
 
     async def ask(self, stream, user, timeout):
-        """Status, body and error code of one request; status 0 where the connection failed or `timeout` passed."""
-        try:
-            async with asyncio.timeout(timeout):
-                return await self.exchange(stream, user)
-        except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
-            return 0, f"{type(error).__name__} {error}"
-
-    async def exchange(self, stream, user):
-        kept = None
-        while self.idle and kept is None:
-            kept = self.idle.pop()
-            kept = None if kept[0].at_eof() else kept
-        reader, writer = kept or await asyncio.open_connection("127.0.0.1", self.port, limit=LIMIT)
-        ended = False
-        try:
-            body = json.dumps({"model": "small", "stream": stream, "user": user,
-                               "messages": [{"role": "user", "content": "Say something."}]}).encode()
-            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: attacks\r\nauthorization: Bearer %b\r\n"
-                         b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-                         % (self.key.encode(), len(body), body))
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            status = int(head.split(b" ", 2)[1])
-            text = await read_body(reader, head)
-            ended = b"connection: close" not in head
-            return status, text.decode("utf-8", "replace")
-        finally:
-            if ended:
-                self.idle.append((reader, writer))
-            else:
-                writer.transport.abort()
-
-
-async def read_body(reader, head):
-    if b"transfer-encoding: chunked" in head:
-        parts = []
-        while size := int(await reader.readuntil(b"\r\n"), 16):
-            parts.append(await reader.readexactly(size))
-            await reader.readexactly(2)
-        await reader.readuntil(b"\r\n")
-        return b"".join(parts)
-    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")), 0)
-    return await reader.readexactly(length)
+        """Status and body of one request; status 0 where the connection failed or `timeout` passed."""
+        messages = [{"role": "user", "content": "Say something."}]
+        status, _, text = await self.exchange(timeout, model="small", stream=stream, user=user, messages=messages)
+        return status, text
 
 
 def is_served(status, text, stream):
