@@ -12,6 +12,8 @@ mod ask;
 mod doctor;
 #[path = "cli/drill.rs"]
 mod drill;
+#[path = "cli/drill_against.rs"]
+mod drill_against;
 #[path = "cli/logs.rs"]
 mod logs;
 #[path = "loopback/mod.rs"]

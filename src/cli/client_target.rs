@@ -62,7 +62,7 @@ impl ClientArgs {
             None => configured(&self.configuration()?)?,
         };
         let prefix = if url.url.path().trim_end_matches('/').ends_with("/v1") { "" } else { "/v1" };
-        Ok(ClientTarget { client: GatewayClient { url, token: Secret::new(key), known }, prefix, is_named })
+        Ok(ClientTarget { client: GatewayClient::new(url, Secret::new(key), known), prefix, is_named })
     }
 
     /// The configuration that the gateway is looked for in.

@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`GatewayClient::request`] for an answer as a whole, and at [`GatewayClient::send`] for one as it comes.
 
+use crate::cli::store::CommandError;
 use crate::cli::trusted_roots::trusted_roots;
 use crate::clock::Clock;
 use crate::config::{ListenAddress, ListenAddressError};
@@ -25,7 +26,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -42,9 +43,11 @@ pub(super) struct GatewayClient {
     /// Where it is.
     pub(super) url: GatewayUrl,
     /// The token of an operator, or a key.
-    pub(super) token: Secret,
+    token: Secret,
     /// The certificate of the configuration, for an address that serves TLS.
-    pub(super) known: Option<CertificateDer<'static>>,
+    known: Option<CertificateDer<'static>>,
+    /// What TLS is spoken with, once it was: the certificates that the system trusts are many.
+    tls: OnceLock<Arc<ClientConfig>>,
 }
 
 /// Where a gateway serves operators.
@@ -105,26 +108,69 @@ pub(super) enum GatewayClientError {
 }
 
 impl GatewayClient {
+    /// Asks the gateway at `url` with `token`, an operator's or a key. `known` is the certificate of the configuration, if
+    /// that serves TLS.
+    pub(super) fn new(url: GatewayUrl, token: Secret, known: Option<CertificateDer<'static>>) -> Self {
+        Self { url, token, known, tls: OnceLock::new() }
+    }
+
     /// The body of the answer to `method` at `path`.
     ///
     /// # Errors
     /// [`GatewayClientError`]; any other status than 200 is one.
     pub(super) async fn request(&self, method: Method, path: &str) -> Result<Bytes, GatewayClientError> {
+        match self.exchange(method, path, None).await? {
+            (StatusCode::OK, body) => Ok(body),
+            (StatusCode::UNAUTHORIZED, _) => Err(GatewayClientError::Token),
+            (status, _) => Err(GatewayClientError::Status(status)),
+        }
+    }
+
+    /// Status and body of the answer to `method` at `path` with the JSON `body`, if any.
+    ///
+    /// # Errors
+    /// [`GatewayClientError::Unreachable`], also where the answer takes too long.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<(StatusCode, Bytes), GatewayClientError> {
         tokio::select! {
-            answer = self.ask(method, path) => answer,
+            answer = self.whole(method, path, body) => answer,
             () = Clock.sleep(PATIENCE) => Err(GatewayClientError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
         }
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<Bytes, GatewayClientError> {
-        let answer = self.send(method, path, None).await?;
-        match answer.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED => return Err(GatewayClientError::Token),
-            status => return Err(GatewayClientError::Status(status)),
-        }
+    async fn whole(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<(StatusCode, Bytes), GatewayClientError> {
+        let answer = self.send(method, path, body).await?;
+        let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_MOST).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|error| GatewayClientError::Unreachable(error.to_string()))
+        let body = body.map_err(|error| GatewayClientError::Unreachable(error.to_string()))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// What is said to an operator whose question met `error`.
+    pub(super) fn refused(&self, error: GatewayClientError) -> CommandError {
+        let url = &self.url;
+        match error {
+            GatewayClientError::Unreachable(why) => CommandError::failed(format!(
+                "no gateway answers at {url}: {why}\n  help: is it running, and is this where it serves operators \
+                 (server.admin_listen, else server.listen)? --url names another address"
+            )),
+            GatewayClientError::Token => CommandError::failed(format!(
+                "the gateway at {url} refuses the token\n  help: put its admin token or viewer token into \
+                 TIERWAY_ADMIN_TOKEN; one that was made at its start was printed there"
+            )),
+            GatewayClientError::Status(status) => {
+                CommandError::failed(format!("the gateway at {url} answers {status}"))
+            }
+        }
     }
 
     /// The answer to `method` at `path` with the JSON `body`, if any: its head, and its body as it comes. Nothing limits
@@ -148,12 +194,18 @@ impl GatewayClient {
         };
         let request = self.write(method, path, body)?;
         if !is_tls {
-            return exchange(stream, request).await;
+            return sent(stream, request).await;
         }
-        let config = KnownOrTrusted::config(self.known.clone())?;
+        let config = match self.tls.get() {
+            Some(config) => config.clone(),
+            None => {
+                let config = KnownOrTrusted::config(self.known.clone())?;
+                self.tls.get_or_init(|| Arc::new(config)).clone()
+            }
+        };
         let name = ServerName::try_from(host.to_owned()).map_err(unreachable)?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(unreachable)?;
-        exchange(stream, request).await
+        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(unreachable)?;
+        sent(stream, request).await
     }
 
     fn write(
@@ -176,7 +228,7 @@ impl GatewayClient {
     }
 }
 
-async fn exchange(
+async fn sent(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, GatewayClientError> {

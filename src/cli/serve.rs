@@ -100,7 +100,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 
 /// Raises the limit on open files to what the process may set: many systems begin with 1024, for programs that cannot
 /// have more. Where that fails, it serves with what it has.
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

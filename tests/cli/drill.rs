@@ -115,6 +115,45 @@ fn without_another_region_the_drill_fails_and_says_why() {
 }
 
 #[test]
+fn a_host_that_nobody_trusts_is_sent_nothing_and_routed_round() {
+    let place = Place::with(TWO_REGIONS);
+    let (output, _) = drill(&place, &["bad-tls", "--region", "us-east", "--json"]);
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let checks = printed["scenarios"][0]["checks"].as_array().expect("a list");
+    let verdict = |name: &str| &checks.iter().find(|check| check["check"] == name).expect("it is judged")["verdict"];
+    for name in
+        ["failed requests", "requests sent to a host that nobody trusts", "recovery: the region serves again after"]
+    {
+        assert_eq!(verdict(name), "pass", "{name}: {printed:#}");
+    }
+    assert_eq!(output.status.code(), Some(i32::from(printed["passed"] != true)), "{printed:#}");
+}
+
+#[test]
+fn a_burst_is_shed_from_the_lowest_priority_and_says_when_to_come_back() {
+    // So few places that any machine fills them.
+    let few = TWO_REGIONS
+        .replace("provider = \"east\" }", "provider = \"east\", max_concurrent = 8 }")
+        .replace("provider = \"west\" }", "provider = \"west\", max_concurrent = 8 }");
+    let place = Place::with(&format!("{few}\n[policies.pro]\ntiers = [\"default\"]\npriority = 8\n"));
+    let (output, files) = drill(&place, &["burst-10x", "--json"]);
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let scenario = &printed["scenarios"][0];
+    assert_eq!(output.status.code(), Some(i32::from(printed["passed"] != true)), "{printed:#}");
+    assert!(scenario["region"].is_null() && scenario["requests"].as_u64() > Some(500), "{scenario:#}");
+    let checks = scenario["checks"].as_array().expect("a list");
+    let check = |name: &str| checks.iter().find(|check| check["check"] == name).expect("it is judged");
+    for name in ["replies of 5xx, and none at all", "refusals other than 429 with Retry-After"] {
+        assert_eq!(check(name)["verdict"], "pass", "{scenario:#}");
+    }
+    let lost = |policy: &str| &check(&format!("requests without an answer, policy {policy}"))["measured"];
+    let (standard, pro) = (lost("standard").as_u64(), lost("pro").as_u64());
+    assert!(standard > Some(0) && standard > pro, "{scenario:#}");
+    assert_eq!(check("requests without an answer, policy standard")["verdict"], "shown");
+    assert_eq!(files, ["tierway.toml"]);
+}
+
+#[test]
 fn what_cannot_be_rehearsed_is_refused_with_what_to_do() {
     let embeddings = TWO_REGIONS.replace("[models.small]", "[models.small]\nendpoints = [\"embeddings\"]");
     let strict = TWO_REGIONS.replace("requests_per_minute = 50", "requests_per_minute = 1");
@@ -122,6 +161,7 @@ fn what_cannot_be_rehearsed_is_refused_with_what_to_do() {
     for (config, args, code, says) in [
         (TWO_REGIONS, &["region-down", "--region", "mars"][..], 2, "there are: us-east, us-west"),
         (TWO_REGIONS, &["earthquake"], 2, "region-down"),
+        (TWO_REGIONS, &["burst-10x", "--region", "us-east"], 2, "burst-10x breaks no region"),
         (&embeddings, &["region-down"], 1, "no policy may use a model that serves chat completions"),
         (&strict, &["region-down"], 1, "policy standard allows so few requests"),
         (&closed, &["region-down", "--region", "eu"], 1, "region eu does not serve any policy"),

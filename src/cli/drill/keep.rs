@@ -4,21 +4,23 @@
 //!
 //! Start reading at [`keep`].
 
-use super::{DrillArgs, DrillResult, ScenarioRecord};
+use super::{DrillArgs, DrillResult, DrillTarget, ScenarioRecord};
 use crate::cli::context::note;
 use crate::clock::Clock;
 use crate::domain::drill::report::DrillReport;
 use crate::store::Register;
 use std::sync::Arc;
 
-/// Keeps the report of each scenario of `result`, or says why none is kept.
+/// Keeps the report of each scenario of `result`, or says why none is kept. What a running gateway did is in its own metrics
+/// and receipts.
 pub(super) async fn keep(args: &DrillArgs, result: &DrillResult) {
-    let register = match args.store.place_of(&result.snapshot) {
+    let DrillTarget::Simulated(source, snapshot) = &result.target else { return };
+    let register = match args.store.place_of(snapshot) {
         Ok(place) => place.register_to_read(false, Clock).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.message().trim_start_matches("error: ").to_owned()),
     };
     let kept = match register {
-        Ok(register) => write(&*register, result).await,
+        Ok(register) => write(&*register, source, result).await,
         Err(why) => Err(why),
     };
     if let Err(why) = kept {
@@ -26,9 +28,9 @@ pub(super) async fn keep(args: &DrillArgs, result: &DrillResult) {
     }
 }
 
-async fn write(register: &dyn Register, result: &DrillResult) -> Result<(), String> {
+async fn write(register: &dyn Register, source: &str, result: &DrillResult) -> Result<(), String> {
     for scenario in &result.scenarios {
-        let kept = register.keep_drill_report(report(scenario, &result.source)).await;
+        let kept = register.keep_drill_report(report(scenario, source)).await;
         kept.map_err(|_| "the store cannot be written at the moment".to_owned())?;
     }
     Ok(())
@@ -39,7 +41,7 @@ fn report(scenario: &ScenarioRecord, source: &str) -> DrillReport {
         scenario: scenario.scenario.name().into(),
         finished_unix_ms: scenario.finished_unix_ms,
         configuration: source.into(),
-        region: scenario.region.clone(),
+        region: scenario.region.clone().unwrap_or_default(),
         policies: scenario.policies.iter().map(Arc::clone).collect(),
         passed: scenario.passed(),
         checks: scenario.checks.iter().map(Into::into).collect(),

@@ -2,36 +2,54 @@
 //!
 //! Every provider is replaced by a simulated one in the same region, with the same prices and capacities; the gateway
 //! itself is the real one, and is asked over HTTP on loopback. Its stores are in memory, and whatever ends the process
-//! leaves nothing behind; the report of a drill that was run to its end is kept in the configured store, if there is one. What breaks when, and what is judged, is in
-//! [`domain::drill`](crate::domain::drill).
+//! leaves nothing behind; the report of a drill that was run to its end is kept in the configured store, if there is one.
+//! With `--against` a running gateway is rehearsed at instead, through its fault API. What breaks when, and what is judged,
+//! is in [`domain::drill`](crate::domain::drill).
 //!
-//! Start reading at [`drill`]; one scenario is run in `run.rs`.
+//! Start reading at [`drill`]; one scenario is run in `run.rs`, or in `against.rs`.
 
+mod against;
 mod client;
+mod drive;
+mod fault_api;
 mod keep;
 mod load;
 mod report;
+mod retry;
 mod run;
 mod simulated;
 mod text;
+mod untrusted;
 
-use super::check::EXIT_CONFIGURATION;
-use super::store::StoreArgs;
-use super::{EXIT_USAGE, find_config, print};
+use super::serve::raise_open_files;
+use super::store::{CommandError, StoreArgs};
+use super::{find_config, print};
+use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::drill::scenario::Scenario;
 use crate::domain::random::RandomValue;
-use anyhow::Context;
+use against::{AgainstArgs, RunningGateway};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use run::{DrillContext, ScenarioRecord};
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+const EXAMPLES: &str = "\
+Exit codes: 0 every objective was met; 1 one was not, or the drill could not be made; 2 wrong usage; 78 the
+configuration is invalid.
+
+Examples:
+  tierway drill                                    # every scenario, on this configuration
+  tierway drill region-down --region us-east
+  tierway drill --json | --report drill.html       # for CI | for people
+  TIERWAY_ADMIN_TOKEN=twa_... TIERWAY_API_KEY=tw_... \\
+  tierway drill black-hole --against https://staging.example:8081 --client-url https://staging.example --model default";
+
 /// Arguments of `drill`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct DrillArgs {
     /// What to rehearse [default: each of them in turn]
     #[arg(value_name = "SCENARIO", value_parser = scenario_parser())]
@@ -49,6 +67,8 @@ pub(super) struct DrillArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
+    against: AgainstArgs,
+    #[command(flatten)]
     store: StoreArgs,
 }
 
@@ -58,11 +78,17 @@ fn scenario_parser() -> impl TypedValueParser<Value = Scenario> {
     PossibleValuesParser::new(values).try_map(move |name| named(name).ok_or("no scenario"))
 }
 
+/// Where a drill is made.
+enum DrillTarget {
+    /// A configuration, as messages name it, with simulated providers.
+    Simulated(String, Arc<Snapshot>),
+    /// A gateway that runs somewhere, at this address.
+    Running(String, Box<RunningGateway>),
+}
+
 /// Everything that was rehearsed.
 struct DrillResult {
-    /// The configuration, as messages name it.
-    source: String,
-    snapshot: Arc<Snapshot>,
+    target: DrillTarget,
     seed: u64,
     scenarios: Vec<ScenarioRecord>,
 }
@@ -76,58 +102,92 @@ impl DrillResult {
 /// Rehearses, and exits with 0 if every objective was met, with 1 if not.
 ///
 /// # Errors
-/// The configuration cannot be simulated, or the report cannot be written.
+/// Only what the system refuses.
 pub(super) fn drill(args: &DrillArgs) -> anyhow::Result<ExitCode> {
-    let loaded =
-        find_config(args.store.config()).and_then(|source| Ok((source.name().to_owned(), simulated::load(&source)?)));
-    let (source, snapshot) = match loaded {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            // The stream strips colours where there is no terminal or NO_COLOR is set.
-            write!(anstream::stderr(), "{}", problems.render(true))?;
-            return Ok(ExitCode::from(EXIT_CONFIGURATION));
-        }
+    // A burst has many connections, and both of their ends are here.
+    raise_open_files();
+    // For clients; the gateway has its own threads.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(rehearse(args)) {
+        Ok(result) if result.passed() => Ok(ExitCode::SUCCESS),
+        Ok(_) => Ok(ExitCode::FAILURE),
+        Err(error) => error.print(),
+    }
+}
+
+async fn rehearse(args: &DrillArgs) -> Result<DrillResult, CommandError> {
+    let scenarios = scenarios(args)?;
+    let mut result = DrillResult { target: target(args).await?, seed: args.seed, scenarios: Vec::new() };
+    // Before anything runs for minutes.
+    if let Some(file) = &args.report {
+        write_report(file, "")?;
+    }
+    let say = |text: &str| if args.json { Ok(()) } else { print(text).map_err(CommandError::failed) };
+    say(&text::head(&result))?;
+    for scenario in scenarios {
+        let (region, draw) = (args.region.as_deref(), RandomValue(args.seed));
+        let done = match &result.target {
+            DrillTarget::Running(_, gateway) => gateway.run(scenario, region, draw).await?,
+            DrillTarget::Simulated(_, snapshot) => {
+                let region = region.map(str::to_owned);
+                let context = DrillContext { snapshot: snapshot.clone(), scenario, region, draw };
+                run::run(context).await.map_err(|error| CommandError::failed(format!("{error:#}")))?
+            }
+        };
+        say(&text::scenario(&done))?;
+        result.scenarios.push(done);
+    }
+    if args.json {
+        print(&format!("{}\n", text::json(&result))).map_err(CommandError::failed)?;
+    }
+    say(&text::verdict(&result))?;
+    if let Some(file) = &args.report {
+        write_report(file, &report::page(&result))?;
+    }
+    keep::keep(args, &result).await;
+    Ok(result)
+}
+
+/// What is rehearsed, in order.
+fn scenarios(args: &DrillArgs) -> Result<Vec<Scenario>, CommandError> {
+    let against = args.against.against.is_some();
+    let Some(scenario) = args.scenario else {
+        return Ok(Scenario::ALL.into_iter().filter(|scenario| !against || scenario.is_injected()).collect());
     };
-    let snapshot = Arc::new(snapshot);
+    if against && !scenario.is_injected() {
+        return Err(CommandError::usage(format!(
+            "{} cannot be rehearsed at a running gateway: its fault API does not make it\n  help: leave --against out to \
+             rehearse it on a configuration",
+            scenario.name()
+        )));
+    }
+    if !scenario.breaks_a_region() && args.region.is_some() {
+        return Err(CommandError::usage(format!("{} breaks no region: leave --region out", scenario.name())));
+    }
+    Ok(vec![scenario])
+}
+
+async fn target(args: &DrillArgs) -> Result<DrillTarget, CommandError> {
+    if let Some(url) = &args.against.against {
+        let gateway = RunningGateway::find(&args.against, url, Clock).await?;
+        return Ok(DrillTarget::Running(url.to_string(), Box::new(gateway)));
+    }
+    let loaded = find_config(args.store.config())
+        .and_then(|source| Ok((source.name().to_owned(), simulated::load(&source)?)));
+    let (source, snapshot) = loaded.map_err(|problems| CommandError::configuration(problems.render(true)))?;
     if let Some(region) = &args.region
         && !snapshot.table.regions.iter().any(|known| **known == **region)
     {
         let known: Vec<&str> = snapshot.table.regions.iter().map(|region| &**region).collect();
-        eprintln!("error: there is no region {region} in {source}; there are: {}", known.join(", "));
-        return Ok(ExitCode::from(EXIT_USAGE));
+        return Err(CommandError::usage(format!(
+            "there is no region {region} in {source}; there are: {}",
+            known.join(", ")
+        )));
     }
-    // Before anything runs for minutes.
-    if let Some(file) = &args.report {
-        std::fs::write(file, "").with_context(|| format!("{} cannot be written", file.display()))?;
-    }
-    // For clients; the gateway has its own threads.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let all = args.scenario.map_or(Scenario::ALL.to_vec(), |scenario| vec![scenario]);
-    let mut result = DrillResult { source, snapshot, seed: args.seed, scenarios: Vec::new() };
-    if !args.json {
-        print(&text::head(&result))?;
-    }
-    for scenario in all {
-        let context = DrillContext {
-            snapshot: result.snapshot.clone(),
-            scenario,
-            region: args.region.clone(),
-            draw: RandomValue(args.seed),
-        };
-        let done = runtime.block_on(run::run(context))?;
-        if !args.json {
-            print(&text::scenario(&done))?;
-        }
-        result.scenarios.push(done);
-    }
-    if args.json {
-        print(&format!("{}\n", text::json(&result)))?;
-    } else {
-        print(&text::verdict(&result))?;
-    }
-    if let Some(file) = &args.report {
-        std::fs::write(file, report::page(&result)).with_context(|| format!("{} cannot be written", file.display()))?;
-    }
-    runtime.block_on(keep::keep(args, &result));
-    Ok(if result.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(DrillTarget::Simulated(source, Arc::new(snapshot)))
+}
+
+fn write_report(file: &Path, page: &str) -> Result<(), CommandError> {
+    std::fs::write(file, page)
+        .map_err(|error| CommandError::failed(format!("{} cannot be written: {error}", file.display())))
 }

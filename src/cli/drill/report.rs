@@ -5,7 +5,7 @@
 
 use super::DrillResult;
 use super::run::ScenarioRecord;
-use super::text::{CAVEAT, objective, verdict_of};
+use super::text::{caveat, objective, source, verdict_of};
 use crate::cli::page::{escaped, page as html_page};
 use crate::domain::drill::{DrillOutcome, DrillRequest};
 use std::fmt::Write;
@@ -24,12 +24,13 @@ const SLOWEST: f64 = 10_000.0;
 pub(super) fn page(result: &DrillResult) -> String {
     let verdict = if result.passed() { "PASS" } else { "FAIL" };
     let mut body = format!(
-        "<h1>Drill: <span class=\"{}\">{verdict}</span></h1><p>{}, seed {}. {CAVEAT}</p>\
+        "<h1>Drill: <span class=\"{}\">{verdict}</span></h1><p>{}, seed {}. {}</p>\
          <p>Each point of a plot is a request: when it was sent, and how long its first bytes took. Red ones got no answer, or \
-         one that broke. The region is broken in the grey part.</p>",
+         one that broke. The region is broken, or the burst comes, in the grey part.</p>",
         verdict.to_lowercase(),
-        escaped(&result.source),
+        escaped(source(result)),
         result.seed,
+        caveat(result),
     );
     for scenario in &result.scenarios {
         write_scenario(scenario, &mut body);
@@ -38,8 +39,7 @@ pub(super) fn page(result: &DrillResult) -> String {
 }
 
 fn write_scenario(result: &ScenarioRecord, page: &mut String) {
-    let (name, about) = (result.scenario.name(), result.scenario.about());
-    let _ = write!(page, "<h2>{name}</h2><p>{} {about}.</p>", escaped(&result.region));
+    let _ = write!(page, "<h2>{}</h2><p>{}.</p>", result.scenario.name(), escaped(&result.about()));
     write_plot(result, page);
     page.push_str("<table><tr><th></th><th>what</th><th>measured</th><th>objective</th><th></th></tr>");
     for check in &result.checks {
@@ -48,7 +48,7 @@ fn write_scenario(result: &ScenarioRecord, page: &mut String) {
             page,
             "<tr><td class=\"{}\">{verdict}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td><small>{}</small></td></tr>",
             verdict.to_lowercase(),
-            check.name,
+            escaped(&check.name),
             check.measured,
             objective(check),
             escaped(&check.detail),

@@ -2,16 +2,21 @@
 //!
 //! Start reading at [`run`].
 
-use super::load::{DrivenPolicy, SentRequest, drive, driven_policies};
+use super::drive::{AFTER, DrivenPolicy, LOOK_EVERY, LoadSpec, ScenarioProgress, SentRequest, TIMES, drive};
+use super::load::{driven_policies, rate, usable_policies};
+use super::simulated;
+use super::untrusted::UntrustedHost;
+use crate::cli::gateway_client::GatewayUrl;
 use crate::cli::secrets;
 use crate::cli::serve::Gateway;
 use crate::clock::Clock;
 use crate::config::Snapshot;
-use crate::domain::drill::judge::{DrillCheck, DrillEvidence, judge};
+use crate::domain::drill::burst::recovery_objective;
+use crate::domain::drill::judge::{DrillCheck, DrillEvidence};
 use crate::domain::drill::scenario::Scenario;
-use crate::domain::drill::{DrillRequest, DrillWindow};
+use crate::domain::drill::{DrillRequest, DrillWindow, judgement};
 use crate::domain::random::RandomValue;
-use crate::domain::receipt::{Outcome, Receipt};
+use crate::domain::receipt::Receipt;
 use crate::http::conn::listener::Listener;
 use crate::http::conn::workers::WorkerThreads;
 use crate::random::Rng;
@@ -23,17 +28,9 @@ use crate::telemetry::metrics::BuildMetadata;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
-/// How long nothing is broken at first, and how long something is then. A gateway that has served for a while knows what
-/// is usual at each deployment, and one that has just begun does not.
-const TIMES: DrillWindow = DrillWindow { broken_from: Duration::from_secs(8), broken_until: Duration::from_secs(14) };
-/// How long it goes on afterwards: at least, and at most where the region does not serve again.
-const AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
-/// How often it is asked whether the region serves again.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the last receipts are waited for.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
@@ -49,9 +46,11 @@ pub(super) struct DrillContext {
 /// What came of a scenario.
 pub(super) struct ScenarioRecord {
     pub(super) scenario: Scenario,
-    /// The region that broke.
-    pub(super) region: Arc<str>,
+    /// The region that broke, if one did.
+    pub(super) region: Option<Arc<str>>,
     pub(super) policies: Vec<Arc<str>>,
+    /// Requests per second under each policy, while nothing was broken.
+    pub(super) rate: u32,
     pub(super) times: DrillWindow,
     pub(super) requests: Vec<DrillRequest>,
     pub(super) checks: Vec<DrillCheck>,
@@ -62,6 +61,12 @@ pub(super) struct ScenarioRecord {
 impl ScenarioRecord {
     pub(super) fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.passed)
+    }
+
+    /// What happened, in a sentence without a full stop.
+    pub(super) fn about(&self) -> String {
+        let about = self.scenario.about();
+        self.region.as_ref().map_or_else(|| about.to_owned(), |region| format!("{region} {about}"))
     }
 }
 
@@ -79,48 +84,126 @@ pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioRecord>
     let rng = Rng::seeded(u64::from_le_bytes(*secrets::random_bytes()?));
     let gateway = Gateway::build(snapshot.clone(), None, telemetry, rng, clock, books)?;
     let (relay, admin) = (gateway.relay.clone(), gateway.app.admin.clone());
-    let policies = driven_policies(&snapshot, &admin, &relay).await?;
-    let region = target(&snapshot, &policies, region)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
+    let url: GatewayUrl = format!("http://{}", listener.local_addr()?).parse().map_err(anyhow::Error::msg)?;
+    let usable = usable_policies(&snapshot)?;
+    let (factor, retries) = (scenario.load_factor(), !scenario.breaks_a_region());
+    let load = LoadSpec { rate: rate(scenario, usable.len()), factor, times: TIMES, retries };
+    let policies = driven_policies(usable, load, &url, &snapshot, (&admin, &relay)).await?;
+    let region = scenario.breaks_a_region().then(|| target(&snapshot, &policies, region)).transpose()?;
     let threads = WorkerThreads::start(snapshot.server.worker_threads)?;
     let public = Listener::from(listener).shared_by(threads.workers().runtimes())?;
     let lifecycle = gateway.lifecycle.clone();
     let serving = tokio::spawn(gateway.serve_by(threads.workers().clone(), public, None));
-    eprintln!("{}: {region} …", scenario.name());
-    let start = clock.now();
-    let stop = AtomicBool::new(false);
-    let script = scenario.script(&region, &dispensable(&snapshot, &policies), TIMES, draw);
-    let breaking = async {
-        for (at, spec) in script {
-            clock.sleep_until(start + at).await;
-            relay.faults().inject(spec);
-        }
-        clock.sleep_until(start + TIMES.broken_until).await;
-        relay.faults().end_all();
-        wait_for_recovery(&ledger, &region, scenario, clock).await;
-        stop.store(true, Ordering::Relaxed);
-    };
-    let (sent, ()) = tokio::join!(drive(address, &policies, start, &stop, clock), breaking);
+    eprintln!("{}: {} …", scenario.name(), region.as_deref().unwrap_or("every region"));
+    let untrusted = if scenario == Scenario::BadTls { Some(UntrustedHost::start().await?) } else { None };
+    let place =
+        DrillPlace { snapshot: &snapshot, relay: &relay, policies: &policies, region: region.as_ref(), untrusted };
+    let progress = ScenarioProgress::start(clock);
+    let breaking = place.follow_script(scenario, draw, &progress);
+    let (sent, done) = tokio::join!(drive(&policies, load, draw, &progress), breaking);
+    done?;
     let requests = joined(sent, &ledger.settled(&relay, clock).await);
     lifecycle.shut_down(Duration::ZERO, Duration::ZERO).await;
     serving.await?;
-    let evidence = DrillEvidence {
-        scenario,
-        times: TIMES,
-        requests: &requests,
-        target: &region,
-        confined: &confined(&policies, &region),
-        failover_objective: snapshot.telemetry.failover_objective,
-        silent_after: snapshot.table.settings.silent_after,
-        open: (snapshot.table.settings.breaker.open, snapshot.table.settings.breaker.open_max),
-        holds_streams: snapshot.table.settings.hold_streams,
-        overspent: &overspent(&relay),
-    };
-    let checks = judge(&evidence);
-    let policies = policies.iter().map(|driven| driven.policy.name.clone()).collect();
+    let checks = place.judged(scenario, &requests);
+    let policies = policies.into_iter().map(|driven| driven.name).collect();
     let finished_unix_ms = clock.unix_ms();
-    Ok(ScenarioRecord { scenario, region, policies, times: TIMES, requests, checks, finished_unix_ms })
+    Ok(ScenarioRecord {
+        scenario,
+        region,
+        policies,
+        rate: load.rate,
+        times: TIMES,
+        requests,
+        checks,
+        finished_unix_ms,
+    })
+}
+
+/// Where a scenario is run.
+struct DrillPlace<'a> {
+    snapshot: &'a Arc<Snapshot>,
+    relay: &'a Relay,
+    policies: &'a [DrivenPolicy],
+    /// The region that breaks, if one does.
+    region: Option<&'a Arc<str>>,
+    /// What takes the place of its providers, where no fault breaks it.
+    untrusted: Option<UntrustedHost>,
+}
+
+impl DrillPlace<'_> {
+    /// Breaks what `scenario` breaks, and stops `progress` once the region serves again.
+    ///
+    /// # Errors
+    /// The providers cannot be replaced.
+    async fn follow_script(
+        &self,
+        scenario: Scenario,
+        draw: RandomValue,
+        progress: &ScenarioProgress,
+    ) -> anyhow::Result<()> {
+        let broken = self.break_region(scenario, draw, progress).await;
+        if broken.is_ok() {
+            self.wait_for_recovery(scenario, progress).await;
+        }
+        progress.stop();
+        broken
+    }
+
+    async fn break_region(
+        &self,
+        scenario: Scenario,
+        draw: RandomValue,
+        progress: &ScenarioProgress,
+    ) -> anyhow::Result<()> {
+        let clock = progress.clock;
+        let spared = dispensable(self.snapshot, self.policies);
+        let script = self.region.map_or_else(Vec::new, |region| scenario.script(region, &spared, TIMES, draw));
+        for (at, spec) in script {
+            clock.sleep_until(progress.start + at).await;
+            self.relay.faults().inject(spec);
+        }
+        if let (Some(host), Some(region)) = (&self.untrusted, self.region) {
+            clock.sleep_until(progress.start + TIMES.broken_from).await;
+            self.relay.reload(Arc::new(simulated::with_host(self.snapshot, region, host.address)))?;
+        }
+        clock.sleep_until(progress.start + TIMES.broken_until).await;
+        self.relay.faults().end_all();
+        if self.untrusted.is_some() {
+            self.relay.reload(self.snapshot.clone())?;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_recovery(&self, scenario: Scenario, progress: &ScenarioProgress) {
+        let least = match self.region {
+            Some(_) => AFTER.0,
+            None => (recovery_objective(self.snapshot.table.settings.queue_wait) + AFTER.0).min(AFTER.1),
+        };
+        let awaited = self.region.filter(|_| scenario.recovers_soon());
+        progress.wait_for_recovery(awaited, TIMES.broken_until, (least, AFTER.1)).await;
+    }
+
+    fn judged(&self, scenario: Scenario, requests: &[DrillRequest]) -> Vec<DrillCheck> {
+        let settings = &self.snapshot.table.settings;
+        let priorities: Vec<_> = self.policies.iter().map(|driven| (driven.name.clone(), driven.priority)).collect();
+        judgement(&DrillEvidence {
+            scenario,
+            times: TIMES,
+            requests,
+            target: self.region.map_or("", |region| &**region),
+            confined: &self.region.map_or_else(Vec::new, |region| confined(self.policies, region)),
+            priorities: &priorities,
+            queue_wait: settings.queue_wait,
+            failover_objective: self.snapshot.telemetry.failover_objective,
+            silent_after: settings.silent_after,
+            open: (settings.breaker.open, settings.breaker.open_max),
+            holds_streams: settings.hold_streams,
+            overspent: Some(&overspent(self.relay)),
+            untrusted: self.untrusted.as_ref().map(UntrustedHost::reach),
+        })
+    }
 }
 
 /// The region that breaks: the one that is named, or the first in the file that serves some policy.
@@ -145,27 +228,13 @@ fn dispensable(snapshot: &Snapshot, policies: &[DrivenPolicy]) -> Vec<Arc<str>> 
 /// The policies that reach nothing but `region`.
 fn confined(policies: &[DrivenPolicy], region: &Arc<str>) -> Vec<Arc<str>> {
     let alone = policies.iter().filter(|driven| driven.regions.iter().eq([region]));
-    alone.map(|driven| driven.policy.name.clone()).collect()
+    alone.map(|driven| driven.name.clone()).collect()
 }
 
 fn overspent(relay: &Relay) -> Vec<String> {
     let statuses = relay.budgets();
     let over = statuses.iter().filter(|status| status.spent > status.limit);
     over.map(|status| format!("{} {}", status.account.scope.label(), status.account.name)).collect()
-}
-
-/// Waits until `region` serves again, where that is judged.
-async fn wait_for_recovery(ledger: &DrillLedger, region: &str, scenario: Scenario, clock: Clock) {
-    let (ended, ended_unix_ms) = (clock.now(), clock.unix_ms());
-    let recovers = scenario.recovers_soon();
-    loop {
-        clock.sleep(LOOK_EVERY).await;
-        let waited = clock.now().saturating_duration_since(ended);
-        let is_back = !recovers || ledger.has_served(region, ended_unix_ms);
-        if waited >= AFTER.1 || (waited >= AFTER.0 && is_back) {
-            return;
-        }
-    }
 }
 
 /// What clients saw, with what the gateway wrote on its receipts.
@@ -182,6 +251,7 @@ fn joined(sent: Vec<SentRequest>, receipts: &[Arc<Receipt>]) -> Vec<DrillRequest
             sent: sent.sent,
             first_bytes: sent.answer.first_bytes,
             outcome: sent.answer.outcome,
+            refusals: sent.refusals,
             attempts: receipt.map_or(0, |receipt| u32::try_from(receipt.attempts.len()).unwrap_or(u32::MAX)),
             failover: receipt.and_then(|receipt| receipt.failover),
             region: served.map(|served| served.region.clone()),
@@ -197,14 +267,6 @@ struct DrillLedger {
 }
 
 impl DrillLedger {
-    /// Whether `region` has served a request that came at `since` (Unix milliseconds) or later.
-    fn has_served(&self, region: &str, since: i64) -> bool {
-        self.receipts.lock().iter().rev().any(|receipt| {
-            let served = receipt.served.as_ref().filter(|_| receipt.outcome == Outcome::Served);
-            receipt.received_unix_ms >= since && served.is_some_and(|served| *served.region == *region)
-        })
-    }
-
     /// Every receipt, once all requests have theirs.
     async fn settled(&self, relay: &Relay, clock: Clock) -> Vec<Arc<Receipt>> {
         let patience: Instant = clock.now() + SETTLES_WITHIN;

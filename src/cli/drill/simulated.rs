@@ -3,9 +3,12 @@
 //! Start reading at [`load`].
 
 use crate::config::{
-    ConfigSource, Environment, Problems, ProcessEnvironment, ProviderTransport, SimSettings, Snapshot,
+    ConfigSource, Environment, NetworkSettings, OnAbandon, OutputCeiling, Problems, ProcessEnvironment, ProtocolName,
+    ProviderTransport, SimSettings, Snapshot,
 };
+use crate::domain::id::ProviderId;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +36,29 @@ pub(super) fn load(source: &ConfigSource) -> Result<Snapshot, Problems> {
     // It is asked on loopback, by this process alone.
     snapshot.server.tls = None;
     Ok(snapshot)
+}
+
+/// As `snapshot`, but the providers in `region` are the host at `host`, over TLS.
+pub(super) fn with_host(snapshot: &Snapshot, region: &str, host: SocketAddr) -> Snapshot {
+    let mut snapshot = snapshot.clone();
+    let table = &snapshot.table;
+    let of_region = table.deployments.iter().filter(|deployment| **table.region(deployment.region) == *region);
+    let providers: Vec<ProviderId> = of_region.map(|deployment| deployment.provider).collect();
+    for provider in providers {
+        snapshot.providers[provider.index()].kind = ProviderTransport::Network(NetworkSettings {
+            protocol: ProtocolName::OpenAi,
+            base_url: format!("https://{host}/v1"),
+            credentials: Vec::new(),
+            http2: false,
+            max_tokens_name: OutputCeiling::MaxTokens,
+            stream_options: true,
+            on_abandon: OnAbandon::default(),
+            headers: Vec::new(),
+            forward_headers: Vec::new(),
+            forward_query: Vec::new(),
+        });
+    }
+    snapshot
 }
 
 /// The environment of this process, in which every variable is set that a secret may be read from.

@@ -1,9 +1,8 @@
 //! The result of a drill as lines and as JSON.
 
-use super::DrillResult;
-use super::load::rate;
 use super::run::ScenarioRecord;
 use super::simulated::SIMULATED;
+use super::{DrillResult, DrillTarget};
 use crate::cli::table::table;
 use crate::domain::drill::judge::{DrillCheck, MeasuredValue, first_tokens};
 use crate::domain::drill::{DrillOutcome, DrillPhase, percentile};
@@ -11,18 +10,37 @@ use serde_json::{Map, Value, json};
 use std::fmt::Alignment;
 
 /// What a drill cannot show.
-pub(super) const CAVEAT: &str = "Providers are simulated: this shows how the gateway, on this configuration, treats \
-                                 such an outage, and nothing of how your providers behave.";
+const SIMULATED_CAVEAT: &str = "Providers are simulated: this shows how the gateway, on this configuration, treats such an \
+                                outage, and nothing of how your providers behave.";
+const RUNNING_CAVEAT: &str = "Faults are injected where this gateway sends its attempts: this shows how it treats such an \
+                              outage, and its providers as they were meanwhile, not how they fail.";
+
+/// What this drill cannot show.
+pub(super) fn caveat(result: &DrillResult) -> &'static str {
+    match &result.target {
+        DrillTarget::Simulated(..) => SIMULATED_CAVEAT,
+        DrillTarget::Running(..) => RUNNING_CAVEAT,
+    }
+}
+
+/// What was rehearsed at.
+pub(super) fn source(result: &DrillResult) -> &str {
+    let (DrillTarget::Simulated(source, _) | DrillTarget::Running(source, _)) = &result.target;
+    source
+}
 
 /// What is said before anything runs.
 pub(super) fn head(result: &DrillResult) -> String {
-    let (table, providers) = (&result.snapshot.table, result.snapshot.providers.len());
-    format!(
-        "{}: {providers} providers simulated in {} regions, first token after {} ms unless the file says otherwise\n{CAVEAT}\n",
-        result.source,
-        table.regions.len(),
-        SIMULATED.first_token.as_millis(),
-    )
+    let what = match &result.target {
+        DrillTarget::Simulated(_, snapshot) => format!(
+            "{} providers simulated in {} regions, first token after {} ms unless the file says otherwise",
+            snapshot.providers.len(),
+            snapshot.table.regions.len(),
+            SIMULATED.first_token.as_millis(),
+        ),
+        DrillTarget::Running(..) => "faults are injected there, each for some seconds".to_owned(),
+    };
+    format!("{}: {what}\n{}\n", source(result), caveat(result))
 }
 
 /// One scenario, a line for each check.
@@ -32,19 +50,18 @@ pub(super) fn scenario(result: &ScenarioRecord) -> String {
         .checks
         .iter()
         .map(|check| {
-            vec![verdict_of(check).to_owned(), check.name.to_owned(), check.measured.to_string(), objective(check)]
+            vec![verdict_of(check).to_owned(), check.name.to_string(), check.measured.to_string(), objective(check)]
         })
         .collect();
     let head =
         [("", Alignment::Left), ("", Alignment::Left), ("measured", Alignment::Right), ("objective", Alignment::Right)];
     let lines = table(&head, &rows);
     let mut text = format!(
-        "\n{}: {} {}, for {} s, at {} requests/s under each of: {}\n",
+        "\n{}: {}, for {} s, at {} requests/s under each of: {}\n",
         result.scenario.name(),
-        result.region,
-        result.scenario.about(),
+        result.about(),
         broken.as_secs(),
-        rate(result.policies.len()),
+        result.rate,
         result.policies.join(", "),
     );
     let details = std::iter::once("").chain(result.checks.iter().map(|check| check.detail.as_str()));
@@ -86,9 +103,10 @@ pub(super) fn objective(check: &DrillCheck) -> String {
 pub(super) fn json(result: &DrillResult) -> Value {
     json!({
         "object": "drill",
-        "configuration": result.source,
+        "configuration": matches!(result.target, DrillTarget::Simulated(..)).then(|| source(result)),
+        "gateway": matches!(result.target, DrillTarget::Running(..)).then(|| source(result)),
         "seed": result.seed,
-        "caveat": CAVEAT,
+        "caveat": caveat(result),
         "passed": result.passed(),
         "scenarios": result.scenarios.iter().map(scenario_json).collect::<Vec<_>>(),
     })

@@ -144,7 +144,7 @@ async fn ask(client: &GatewayClient) -> Result<Value, CommandError> {
             "{}{PATH} answers {status}\n  help: is this the operators' address of a gateway of this version?",
             client.url
         )),
-        other => failed(client, other),
+        other => client.refused(other),
     })
 }
 
@@ -159,7 +159,7 @@ async fn resume(client: &GatewayClient, deployment: &str) -> Result<Value, Comma
         GatewayClientError::Status(StatusCode::FORBIDDEN) => CommandError::failed(
             "the viewer token may change nothing\n  help: put the admin token into TIERWAY_ADMIN_TOKEN",
         ),
-        other => failed(client, other),
+        other => client.refused(other),
     })
 }
 
@@ -169,25 +169,10 @@ async fn request(client: &GatewayClient, method: Method, path: &str) -> Result<V
         .map_err(|error| GatewayClientError::Unreachable(format!("it answers no JSON: {error}")))
 }
 
-fn failed(client: &GatewayClient, error: GatewayClientError) -> CommandError {
-    let url = &client.url;
-    match error {
-        GatewayClientError::Unreachable(why) => CommandError::failed(format!(
-            "no gateway answers at {url}: {why}\n  help: is it running, and is this where it serves operators \
-             (server.admin_listen, else server.listen)? --url names another address"
-        )),
-        GatewayClientError::Token => CommandError::failed(format!(
-            "the gateway at {url} refuses the token\n  help: put its admin token or viewer token into \
-             TIERWAY_ADMIN_TOKEN; one that was made at its start was printed there"
-        )),
-        GatewayClientError::Status(status) => CommandError::failed(format!("the gateway at {url} answers {status}")),
-    }
-}
-
 /// What to ask: from the command line, and from the configuration where that does not say it all.
 fn client(args: &StatusArgs) -> Result<GatewayClient, CommandError> {
     if let (Some(url), Some(token)) = (&args.url, &args.token) {
-        return Ok(GatewayClient { url: url.clone(), token: Secret::new(token.as_str()), known: None });
+        return Ok(GatewayClient::new(url.clone(), Secret::new(token.as_str()), None));
     }
     let path = args.config_args.config.as_deref();
     let snapshot = find_config(path).and_then(|source| load(&source, &ProcessEnvironment, &[]));
@@ -207,7 +192,7 @@ fn client(args: &StatusArgs) -> Result<GatewayClient, CommandError> {
     })?;
     let known = server.tls.as_ref().and_then(|tls| tls.certified.cert.first()).map(|known| known.clone().into_owned());
     let url = args.url.clone().map_or_else(|| configured_url(&snapshot), Ok)?;
-    Ok(GatewayClient { url, token, known })
+    Ok(GatewayClient::new(url, token, known))
 }
 
 fn configured_url(snapshot: &Snapshot) -> Result<GatewayUrl, CommandError> {

@@ -1,9 +1,10 @@
-//! The judgement of a scenario: what its clients saw, each figure beside its objective.
+//! The judgement of a scenario in which something breaks: what its clients saw, each figure beside its objective.
 //!
 //! Start reading in [`judge`].
 
 use super::scenario::Scenario;
 use super::{DrillOutcome, DrillPhase, DrillRequest, DrillWindow, percentile};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -22,10 +23,14 @@ pub struct DrillEvidence<'a> {
     pub times: DrillWindow,
     /// In any order.
     pub requests: &'a [DrillRequest],
-    /// The region that broke.
+    /// The region that broke; empty where none did.
     pub target: &'a str,
     /// The policies whose requests may go to no other region.
     pub confined: &'a [Arc<str>],
+    /// Every policy with its priority.
+    pub priorities: &'a [(Arc<str>, u32)],
+    /// The longest that a request waits for a place at a full deployment, as configured.
+    pub queue_wait: Duration,
     /// How long a failover may take, as configured.
     pub failover_objective: Duration,
     /// After how long without a sign of life a deployment is silent, as configured.
@@ -34,8 +39,19 @@ pub struct DrillEvidence<'a> {
     pub open: (Duration, Duration),
     /// Whether streams are held until they are complete, so that none of them may break.
     pub holds_streams: bool,
-    /// Budgets that were overspent, by name.
-    pub overspent: &'a [String],
+    /// Budgets that were overspent, by name; `None` where they are not known.
+    pub overspent: Option<&'a [String]>,
+    /// What reached a host with a certificate that nobody trusts, where there was one.
+    pub untrusted: Option<UntrustedHostRecord>,
+}
+
+/// What reached a host with a certificate that nobody trusts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UntrustedHostRecord {
+    /// Connections, which end in the handshake.
+    pub connections: usize,
+    /// Requests that were begun all the same, with what they present.
+    pub requests: usize,
 }
 
 /// A figure.
@@ -66,7 +82,7 @@ impl fmt::Display for MeasuredValue {
 #[derive(Clone, PartialEq, Debug)]
 pub struct DrillCheck {
     /// What is measured.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// As it was.
     pub measured: MeasuredValue,
     /// The most that it may be; `None`: it is shown and not judged.
@@ -78,26 +94,38 @@ pub struct DrillCheck {
 }
 
 /// First-token times of one phase, sorted.
-pub fn first_tokens(requests: &[DrillRequest], times: DrillWindow, phase: DrillPhase) -> Vec<Duration> {
-    let of_phase = requests.iter().filter(|request| request.stream && times.phase(request.sent) == phase);
+pub fn first_tokens<'a>(
+    requests: impl IntoIterator<Item = &'a DrillRequest>,
+    times: DrillWindow,
+    phase: DrillPhase,
+) -> Vec<Duration> {
+    let of_phase = requests.into_iter().filter(|request| request.stream && times.phase(request.sent) == phase);
     let mut found: Vec<Duration> = of_phase.filter_map(|request| request.first_bytes).collect();
     found.sort_unstable();
     found
 }
 
-/// The judgement of one scenario.
+/// The judgement of a scenario in which a region breaks.
 pub fn judge(evidence: &DrillEvidence<'_>) -> Vec<DrillCheck> {
     let mut checks = vec![failed(evidence), unsaid(evidence)];
     checks.extend(broken(evidence));
     checks.extend([route_around(evidence), first_token(evidence), attempts(evidence)]);
     checks.extend(recovery(evidence));
-    checks.push(overspent(evidence));
+    checks.extend(overspent(evidence));
+    checks.extend(evidence.untrusted.map(untrusted));
     checks
 }
 
-fn at_most(name: &'static str, count: usize, of: usize, detail: String) -> DrillCheck {
+/// Whether certificates are checked at all: a gateway that does not would pass every other line.
+fn untrusted(reach: UntrustedHostRecord) -> DrillCheck {
+    let UntrustedHostRecord { connections, requests } = reach;
+    none_of("requests sent to a host that nobody trusts", requests, connections, format!("{connections} handshakes"))
+}
+
+/// So many of so many, where there should be none.
+pub(super) fn none_of(name: impl Into<Cow<'static, str>>, count: usize, of: usize, detail: String) -> DrillCheck {
     DrillCheck {
-        name,
+        name: name.into(),
         measured: MeasuredValue::Count(count, of),
         objective: Some(MeasuredValue::Count(0, of)),
         detail,
@@ -125,28 +153,35 @@ fn failed(evidence: &DrillEvidence<'_>) -> DrillCheck {
     if more > 0 {
         why.push(format!("and {more} more reasons"));
     }
-    at_most("failed requests", count, evidence.requests.len(), why.join("; "))
+    none_of("failed requests", count, evidence.requests.len(), why.join("; "))
 }
 
 fn count(evidence: &DrillEvidence<'_>, outcome: &DrillOutcome) -> usize {
     evidence.requests.iter().filter(|request| request.outcome == *outcome).count()
 }
 
-fn unsaid(evidence: &DrillEvidence<'_>) -> DrillCheck {
+/// Answers that look whole and are not.
+pub(super) fn unsaid(evidence: &DrillEvidence<'_>) -> DrillCheck {
     let count = count(evidence, &DrillOutcome::TruncatedUnsaid);
-    at_most("truncated answers shown as complete", count, evidence.requests.len(), String::new())
+    none_of("truncated answers shown as complete", count, evidence.requests.len(), String::new())
 }
 
 /// Answers that broke after they had begun: no other deployment can take over unless they are held.
-fn broken(evidence: &DrillEvidence<'_>) -> Option<DrillCheck> {
+pub(super) fn broken(evidence: &DrillEvidence<'_>) -> Option<DrillCheck> {
     let count = count(evidence, &DrillOutcome::Broken);
     let of = evidence.requests.len();
     let name = "answers that broke, and said so";
     if evidence.holds_streams || !evidence.scenario.breaks_answers() {
-        return Some(at_most(name, count, of, String::new()));
+        return Some(none_of(name, count, of, String::new()));
     }
     let detail = "[routing] stream = \"buffered\" serves these anew".to_owned();
-    Some(DrillCheck { name, measured: MeasuredValue::Count(count, of), objective: None, detail, passed: true })
+    Some(DrillCheck {
+        name: name.into(),
+        measured: MeasuredValue::Count(count, of),
+        objective: None,
+        detail,
+        passed: true,
+    })
 }
 
 /// How long a request may take to be routed round: as configured, and where the region is silent, after that was noticed.
@@ -163,7 +198,7 @@ fn route_around(evidence: &DrillEvidence<'_>) -> DrillCheck {
     let Some(p99) = percentile(&times, 99) else {
         let detail = "no request had to be served by another attempt".to_owned();
         return DrillCheck {
-            name,
+            name: name.into(),
             measured: MeasuredValue::Nothing,
             objective: Some(MeasuredValue::Time(objective)),
             detail,
@@ -173,7 +208,7 @@ fn route_around(evidence: &DrillEvidence<'_>) -> DrillCheck {
     let of = |percent| percentile(&times, percent).unwrap_or_default().as_millis();
     let detail = format!("p50 {} ms, max {} ms, of {} requests", of(50), of(100), times.len());
     DrillCheck {
-        name,
+        name: name.into(),
         measured: MeasuredValue::Time(p99),
         objective: Some(MeasuredValue::Time(objective)),
         detail,
@@ -195,10 +230,10 @@ fn first_token(evidence: &DrillEvidence<'_>) -> DrillCheck {
             let objective = before + allowance(evidence);
             let (measured, objective, passed) =
                 (MeasuredValue::Time(during), Some(MeasuredValue::Time(objective)), during <= objective);
-            DrillCheck { name, measured, objective, detail, passed }
+            DrillCheck { name: name.into(), measured, objective, detail, passed }
         }
         // What failed is counted where requests are.
-        _ => DrillCheck { name, measured: MeasuredValue::Nothing, objective: None, detail, passed: true },
+        _ => DrillCheck { name: name.into(), measured: MeasuredValue::Nothing, objective: None, detail, passed: true },
     }
 }
 
@@ -209,7 +244,7 @@ fn attempts(evidence: &DrillEvidence<'_>) -> DrillCheck {
     let ratio = f64::from(attempts) / f64::from(requests.max(1));
     let most = evidence.scenario.attempts_accepted();
     DrillCheck {
-        name: "attempts per request while broken",
+        name: "attempts per request while broken".into(),
         measured: MeasuredValue::Ratio(ratio),
         objective: Some(MeasuredValue::Ratio(most)),
         detail: String::new(),
@@ -228,7 +263,7 @@ fn recovery(evidence: &DrillEvidence<'_>) -> Option<DrillCheck> {
     let again = again.map(|request| request.sent - evidence.times.broken_until).min();
     let objective = 2 * longest_backoff(evidence) + PROBE_SLACK;
     Some(DrillCheck {
-        name: "recovery: the region serves again after",
+        name: "recovery: the region serves again after".into(),
         measured: again.map_or(MeasuredValue::Nothing, MeasuredValue::Time),
         objective: Some(MeasuredValue::Time(objective)),
         detail: if again.is_some() { String::new() } else { "it did not within the drill".to_owned() },
@@ -248,15 +283,17 @@ fn longest_backoff(evidence: &DrillEvidence<'_>) -> Duration {
     next
 }
 
-fn overspent(evidence: &DrillEvidence<'_>) -> DrillCheck {
-    let count = evidence.overspent.len();
-    DrillCheck {
-        name: "budgets overspent",
+/// Budgets of which more was spent than they allow.
+pub(super) fn overspent(evidence: &DrillEvidence<'_>) -> Option<DrillCheck> {
+    let overspent = evidence.overspent?;
+    let count = overspent.len();
+    Some(DrillCheck {
+        name: "budgets overspent".into(),
         measured: MeasuredValue::Count(count, count),
         objective: Some(MeasuredValue::Count(0, count)),
-        detail: evidence.overspent.join(", "),
+        detail: overspent.join(", "),
         passed: count == 0,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -273,6 +310,7 @@ mod tests {
             sent: Duration::from_millis(sent_ms),
             first_bytes: Some(Duration::from_millis(60)),
             outcome: DrillOutcome::Answered,
+            refusals: Vec::new(),
             attempts: 1,
             failover: None,
             region: Some("east".into()),
@@ -296,23 +334,26 @@ mod tests {
             requests,
             target: "east",
             confined: &[],
+            priorities: &[],
+            queue_wait: Duration::from_secs(1),
             failover_objective: Duration::from_secs(1),
             silent_after: Duration::from_secs(1),
             open: (Duration::from_secs(1), Duration::from_secs(20)),
             holds_streams: false,
-            overspent: &[],
+            overspent: Some(&[]),
+            untrusted: None,
         }
     }
 
     /// The checks that fail.
-    fn failing(evidence: &DrillEvidence<'_>) -> Vec<&'static str> {
+    fn failing(evidence: &DrillEvidence<'_>) -> Vec<Cow<'static, str>> {
         judge(evidence).into_iter().filter(|check| !check.passed).map(|check| check.name).collect()
     }
 
     #[test]
     fn a_drill_that_nobody_noticed_passes() {
-        for scenario in Scenario::ALL {
-            assert_eq!(failing(&evidence(&good(), scenario)), Vec::<&str>::new(), "{scenario:?}");
+        for scenario in Scenario::ALL.into_iter().filter(|scenario| scenario.breaks_a_region()) {
+            assert_eq!(failing(&evidence(&good(), scenario)), Vec::<Cow<str>>::new(), "{scenario:?}");
         }
         assert_eq!(failing(&evidence(&[], Scenario::RegionDown)).len(), 2 + 1, "nothing was tried");
     }
@@ -337,15 +378,26 @@ mod tests {
         never_back.iter_mut().filter(|one| one.sent >= TIMES.broken_until).for_each(|one| one.region = None);
         assert_eq!(failing(&evidence(&never_back, Scenario::RegionDown)), ["recovery: the region serves again after"]);
         let (requests, overspent) = (good(), ["key app".to_owned()]);
-        let spent = DrillEvidence { overspent: &overspent, ..evidence(&requests, Scenario::RegionDown) };
+        let spent = DrillEvidence { overspent: Some(&overspent), ..evidence(&requests, Scenario::RegionDown) };
         assert_eq!(failing(&spent), ["budgets overspent"]);
+    }
+
+    #[test]
+    fn a_host_that_nobody_trusts_is_sent_nothing() {
+        let requests = good();
+        for (connections, sent, expected) in [(9, 0, true), (9, 1, false), (0, 0, false)] {
+            let untrusted = Some(UntrustedHostRecord { connections, requests: sent });
+            let checks = judge(&DrillEvidence { untrusted, ..evidence(&requests, Scenario::BadTls) });
+            let check = checks.last().expect("it is judged");
+            assert_eq!((&*check.name, check.passed), ("requests sent to a host that nobody trusts", expected));
+        }
     }
 
     #[test]
     fn a_silent_region_takes_longer_to_be_noticed() {
         let mut requests = good();
         requests[40].failover = Some(Duration::from_millis(1_900));
-        assert_eq!(failing(&evidence(&requests, Scenario::BlackHole)), Vec::<&str>::new());
+        assert_eq!(failing(&evidence(&requests, Scenario::BlackHole)), Vec::<Cow<str>>::new());
         assert_eq!(failing(&evidence(&requests, Scenario::BrownOut)), ["time to route around, p99"]);
     }
 
@@ -354,7 +406,7 @@ mod tests {
         let mut requests = good();
         requests[40].outcome = DrillOutcome::Broken;
         let strict = evidence(&requests, Scenario::MidStream);
-        assert_eq!(failing(&strict), Vec::<&str>::new());
+        assert_eq!(failing(&strict), Vec::<Cow<str>>::new());
         let held = DrillEvidence { holds_streams: true, ..evidence(&requests, Scenario::MidStream) };
         assert_eq!(failing(&held), ["answers that broke, and said so"]);
     }

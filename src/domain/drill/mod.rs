@@ -1,14 +1,17 @@
 //! A drill: a gateway is broken on a script while requests are sent to it, and what its clients saw is judged.
 //!
 //! This module holds the scripts ([`scenario`]), what is known of each request ([`DrillRequest`]) and the judgement
-//! ([`judge`]). It sends nothing and breaks nothing.
+//! ([`judge`], and [`burst`] where nothing breaks). It sends nothing and breaks nothing.
 //!
-//! Start reading in [`scenario::Scenario`], then [`judge::judge`].
+//! Start reading in [`scenario::Scenario`], then [`judgement`].
 
+pub mod burst;
 pub mod judge;
 pub mod report;
 pub mod scenario;
 
+use judge::{DrillCheck, DrillEvidence};
+use scenario::Scenario;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +28,15 @@ pub enum DrillOutcome {
     Failed(Arc<str>),
 }
 
+/// A reply that was no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrillRefusal {
+    /// Its HTTP status; `None`: no reply came.
+    pub status: Option<u16>,
+    /// Whether it says when to try again.
+    pub says_when: bool,
+}
+
 /// What is known of one request of a drill.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DrillRequest {
@@ -38,6 +50,8 @@ pub struct DrillRequest {
     pub first_bytes: Option<Duration>,
     /// How it ended.
     pub outcome: DrillOutcome,
+    /// Each reply that was no answer, in order: several where its client retries, and an answer may follow.
+    pub refusals: Vec<DrillRefusal>,
     /// The attempts at providers that it took.
     pub attempts: u32,
     /// From the first attempt sent to the commit point of another one that answered in its place.
@@ -88,6 +102,14 @@ impl DrillWindow {
             sent if sent < self.broken_until => DrillPhase::During,
             _ => DrillPhase::After,
         }
+    }
+}
+
+/// The judgement of one scenario.
+pub fn judgement(evidence: &DrillEvidence<'_>) -> Vec<DrillCheck> {
+    match evidence.scenario {
+        Scenario::Burst10x => burst::judge(evidence),
+        _ => judge::judge(evidence),
     }
 }
 

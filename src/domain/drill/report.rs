@@ -14,7 +14,7 @@ pub struct DrillReport {
     pub finished_unix_ms: i64,
     /// The configuration that it was run on, as messages name it.
     pub configuration: Arc<str>,
-    /// The region that broke.
+    /// The region that broke; empty where none did.
     pub region: Arc<str>,
     /// The policies that requests were made under.
     pub policies: Vec<Arc<str>>,
@@ -42,7 +42,7 @@ pub struct ReportedCheck {
 impl From<&DrillCheck> for ReportedCheck {
     fn from(check: &DrillCheck) -> Self {
         Self {
-            name: check.name.into(),
+            name: check.name.as_ref().into(),
             measured: check.measured.to_string().into(),
             objective: check.objective.map(|objective| match objective {
                 MeasuredValue::Count(most, _) => most.to_string().into(),

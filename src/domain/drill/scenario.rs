@@ -34,15 +34,19 @@ pub enum Scenario {
     SlowRegion,
     /// A region goes down and up every half second.
     Flapping,
+    /// The hosts of a region present a certificate that nobody trusts.
+    BadTls,
     /// A region refuses our credential.
     CredentialRevoked,
+    /// Nothing breaks: ten times the requests come, from clients that retry.
+    Burst10x,
     /// One region after the other, drawn at random, breaks in a way drawn at random.
     Everything,
 }
 
 impl Scenario {
     /// Every scenario, in the order in which they are run.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::RegionDown,
         Self::BlackHole,
         Self::BrownOut,
@@ -50,7 +54,9 @@ impl Scenario {
         Self::MidStream,
         Self::SlowRegion,
         Self::Flapping,
+        Self::BadTls,
         Self::CredentialRevoked,
+        Self::Burst10x,
         Self::Everything,
     ];
 
@@ -64,7 +70,9 @@ impl Scenario {
             Self::MidStream => "mid-stream",
             Self::SlowRegion => "slow-region",
             Self::Flapping => "flapping",
+            Self::BadTls => "bad-tls",
             Self::CredentialRevoked => "credential-revoked",
+            Self::Burst10x => "burst-10x",
             Self::Everything => "everything",
         }
     }
@@ -79,12 +87,29 @@ impl Scenario {
             Self::MidStream => "breaks its answers off",
             Self::SlowRegion => "begins its answers 800 ms late",
             Self::Flapping => "goes down and up every half second",
+            Self::BadTls => "presents a certificate that nobody trusts",
             Self::CredentialRevoked => "replies 401 to everything",
+            Self::Burst10x => "ten times the requests come, from clients that retry as the official ones do",
             Self::Everything => "one region after the other breaks in another way, at random",
         }
     }
 
-    /// What an attempt meets, and how many of 100 do; `None` where it is drawn.
+    /// Whether it is a region that breaks.
+    pub fn breaks_a_region(self) -> bool {
+        self != Self::Burst10x
+    }
+
+    /// Whether faults that are injected into attempts make it.
+    pub fn is_injected(self) -> bool {
+        !matches!(self, Self::BadTls | Self::Burst10x)
+    }
+
+    /// How many times as many requests come while it lasts.
+    pub fn load_factor(self) -> u32 {
+        if self == Self::Burst10x { 10 } else { 1 }
+    }
+
+    /// What an attempt meets, and how many of 100 do; `None` where it is drawn, or nothing is.
     fn fault(self) -> Option<(FaultEffect, u8)> {
         match self {
             Self::RegionDown | Self::Flapping => Some((FaultEffect::Refuse, 100)),
@@ -94,7 +119,7 @@ impl Scenario {
             Self::MidStream => Some((FaultEffect::Cut { frames: CUT_AFTER }, 100)),
             Self::SlowRegion => Some((FaultEffect::Delay(SLOW), 100)),
             Self::CredentialRevoked => Some((FaultEffect::Status(401), 100)),
-            Self::Everything => None,
+            Self::BadTls | Self::Burst10x | Self::Everything => None,
         }
     }
 
@@ -110,7 +135,7 @@ impl Scenario {
 
     /// Whether what it breaks is tried again within the drill: a refused credential rests longer.
     pub fn recovers_soon(self) -> bool {
-        !matches!(self, Self::CredentialRevoked | Self::Everything)
+        !matches!(self, Self::CredentialRevoked | Self::Burst10x | Self::Everything)
     }
 
     /// The attempts per request that are accepted while it lasts. Each deployment is found out by itself, by a few
@@ -122,7 +147,7 @@ impl Scenario {
         }
     }
 
-    /// What breaks, and when: each fault with the instant from which it is in force, in order. `target` is the region that
+    /// What breaks, and when: each fault with the instant from which it is in force, in order; none where it is not made by faults. `target` is the region that
     /// breaks, where not one of `regions` is drawn by `draw`.
     pub fn script(
         self,
@@ -142,6 +167,7 @@ impl Scenario {
             starts.take_while(|at| *at < times.broken_until).map(move |at| (at, length.min(times.broken_until - at)))
         };
         match self.fault() {
+            None if !self.is_injected() => Vec::new(),
             Some(fault) if self == Self::Flapping => {
                 every(FLAP, FLAP).map(|(at, lasts)| (at, spec(target, fault, lasts))).collect()
             }
@@ -183,7 +209,8 @@ mod tests {
 
     #[test]
     fn every_fault_begins_and_ends_while_it_is_broken() {
-        for scenario in Scenario::ALL {
+        assert_eq!((script(Scenario::Burst10x, 7), script(Scenario::BadTls, 7)), (vec![], vec![]));
+        for scenario in Scenario::ALL.into_iter().filter(|scenario| scenario.is_injected()) {
             let script = script(scenario, 7);
             assert!(!script.is_empty(), "{scenario:?}");
             assert_eq!(script[0].0, Duration::from_secs(3), "{scenario:?}");
@@ -215,7 +242,8 @@ mod tests {
     #[test]
     fn names_are_those_of_the_command_line() {
         let names: Vec<_> = Scenario::ALL.iter().map(|scenario| scenario.name()).collect();
-        let plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-        assert!(names.iter().all(plain) && names.iter().collect::<std::collections::BTreeSet<_>>().len() == 9);
+        let plain =
+            |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        assert!(names.iter().all(plain) && names.iter().collect::<std::collections::BTreeSet<_>>().len() == 11);
     }
 }
