@@ -585,7 +585,7 @@ mod tests {
         let read = history.events_recorded();
         history.note(event(1_500, "b"));
         let names: Vec<_> = history.events_after(read).iter().map(|event| event.subject.clone()).collect();
-        assert_eq!(names, ["b".into()]);
+        assert_eq!(names, [Arc::<str>::from("b")]);
         for at in 0..2 * MOST_EVENTS as i64 {
             history.note(event(2_000 + at, "c"));
         }

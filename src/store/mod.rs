@@ -11,10 +11,10 @@
 mod audit;
 pub mod budget_pool;
 mod column;
-pub mod copy;
-mod drill_report_row;
 mod connection_runtime;
+pub mod copy;
 pub mod divided;
+mod drill_report_row;
 pub mod keyring;
 pub mod memory;
 pub mod memory_lease_store;

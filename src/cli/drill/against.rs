@@ -179,7 +179,7 @@ impl RunningGateway {
             untrusted: None,
         });
         let (region, policies) = (Some(region.clone()), vec![self.driven.name.clone()]);
-        let finished_unix_ms = self.clock.unix_ms();
+        let finished_unix_ms = progress.clock.unix_ms();
         Ok(ScenarioRecord {
             scenario,
             region,

@@ -172,8 +172,8 @@ async fn target(args: &DrillArgs) -> Result<DrillTarget, CommandError> {
         let gateway = RunningGateway::find(&args.against, url, Clock).await?;
         return Ok(DrillTarget::Running(url.to_string(), Box::new(gateway)));
     }
-    let loaded = find_config(args.store.config())
-        .and_then(|source| Ok((source.name().to_owned(), simulated::load(&source)?)));
+    let loaded =
+        find_config(args.store.config()).and_then(|source| Ok((source.name().to_owned(), simulated::load(&source)?)));
     let (source, snapshot) = loaded.map_err(|problems| CommandError::configuration(problems.render(true)))?;
     if let Some(region) = &args.region
         && !snapshot.table.regions.iter().any(|known| **known == **region)

@@ -109,16 +109,7 @@ pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioRecord>
     let checks = place.judged(scenario, &requests);
     let policies = policies.into_iter().map(|driven| driven.name).collect();
     let finished_unix_ms = clock.unix_ms();
-    Ok(ScenarioRecord {
-        scenario,
-        region,
-        policies,
-        rate: load.rate,
-        times: TIMES,
-        requests,
-        checks,
-        finished_unix_ms,
-    })
+    Ok(ScenarioRecord { scenario, region, policies, rate: load.rate, times: TIMES, requests, checks, finished_unix_ms })
 }
 
 /// Where a scenario is run.

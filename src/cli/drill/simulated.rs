@@ -50,6 +50,8 @@ pub(super) fn with_host(snapshot: &Snapshot, region: &str, host: SocketAddr) -> 
             base_url: format!("https://{host}/v1"),
             credentials: Vec::new(),
             http2: false,
+            ca: None,
+            proxy: None,
             max_tokens_name: OutputCeiling::MaxTokens,
             stream_options: true,
             on_abandon: OnAbandon::default(),

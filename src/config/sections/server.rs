@@ -9,8 +9,7 @@ use super::super::reader::{Setting, SettingKey, Table, ValueError, keywords, sec
 use super::super::settings::{MetricsAccess, StoreLocation};
 use super::super::value::{
     BaseUrl, ByteSize, CertificateChain, InFlightSetting, LogFilter, NetworkText, PrivateKey, SharedUrl, StoreUrl,
-    WebOriginText,
-    WholeDays,
+    WebOriginText, WholeDays,
 };
 use super::nonzero;
 use crate::domain::secret::Secret;
