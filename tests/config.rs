@@ -509,7 +509,6 @@ fn each_unbuilt_feature_is_found_by_its_setting() {
         assert_eq!(settings, [expected], "{text}");
     };
     check("[telemetry]\notlp = \"http://127.0.0.1:4318\"", "telemetry.otlp");
-    check("[routing]\nstream = \"splice\"", "routing.stream");
     check("[store]\nurl = \"memory:\"\n[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }", "policies.a.sla");
     check("[policies.a]\nmodels = [\"*\"]\ntotal = { max_concurrent = 9 }", "policies.a.total.max_concurrent");
     check("[policies.a]\nmodels = [\"*\"]\ntotal = { tokens_per_minute = 9 }", "policies.a.total.tokens_per_minute");

@@ -13,6 +13,8 @@ use super::former_place::refuse_former_place;
 use super::{ConfigArgs, find_config, print, printable, provider_warnings};
 use crate::clock::Clock;
 use crate::config::{CatalogueFilledProvider, CatalogueUse, ConfigSource, ProcessEnvironment, Snapshot, load};
+use crate::domain::call::Endpoint;
+use crate::domain::routing::table::RoutingTable;
 use crate::domain::secret::without_credentials;
 
 /// `EX_CONFIG` of sysexits: the configuration is invalid.
@@ -154,6 +156,9 @@ fn write_warnings(out: &mut impl Write, snapshot: &Snapshot, now_unix_s: i64) ->
         writeln!(out, "warning: {warning}")?;
     }
     let table = &snapshot.table;
+    if table.settings.splice_streams {
+        write_splice_warnings(out, table)?;
+    }
     for (tier, models) in table.chains_out_of_reach() {
         writeln!(
             out,
@@ -166,9 +171,44 @@ fn write_warnings(out: &mut impl Write, snapshot: &Snapshot, now_unix_s: i64) ->
     Ok(())
 }
 
+/// Models whose streams never go on at another deployment.
+fn write_splice_warnings(out: &mut impl Write, table: &RoutingTable) -> io::Result<()> {
+    for model in &table.models {
+        let why = match model.shared.len().max(model.dedicated.len()) {
+            _ if !model.endpoints.contains(Endpoint::Chat) => "it does not serve chat",
+            0 | 1 => "it has one deployment",
+            _ => continue,
+        };
+        writeln!(out, "warning: models.{}: routing.stream = \"splice\" is strict for it: {why}", model.name)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn models_whose_streams_cannot_go_on_are_named() {
+        let warned = |stream: &str| {
+            let text = format!(
+                "providers.p.protocol = \"sim\"\nproviders.q.protocol = \"sim\"\n\
+                 models.two.deployments = [{{ provider = \"p\" }}, {{ provider = \"q\" }}]\n\
+                 models.one.deployments = [{{ provider = \"p\" }}]\n\
+                 models.vectors = {{ endpoints = [\"embeddings\"], deployments = [{{ provider = \"p\" }}, {{ provider = \"q\" }}] }}\n\
+                 routing.stream = \"{stream}\"\n"
+            );
+            let source = ConfigSource::File { path: "tierway.toml".into(), text };
+            let snapshot = load(&source, &ProcessEnvironment, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+            let mut out = Vec::new();
+            write_warnings(&mut out, &snapshot, 0).expect("a Vec takes everything");
+            String::from_utf8(out).expect("it is text")
+        };
+        assert_eq!(warned("strict"), "");
+        let expected = "warning: models.one: routing.stream = \"splice\" is strict for it: it has one deployment\n\
+                        warning: models.vectors: routing.stream = \"splice\" is strict for it: it does not serve chat\n";
+        assert_eq!(warned("splice"), expected);
+    }
 
     #[test]
     fn a_chain_that_no_request_reaches_the_end_of_is_warned_about() {
@@ -221,14 +261,14 @@ mod tests {
     #[test]
     fn the_verdict_counts_and_names_what_is_not_enforced() {
         let text = "providers.p.protocol = \"sim\"\nmodels.m.deployments = [{ provider = \"p\" }]\n\
-                    routing.stream = \"splice\"\n";
+                    telemetry.otlp = \"http://127.0.0.1:4318\"\n";
         let source = ConfigSource::File { path: "tierway.toml".into(), text: text.to_owned() };
         let snapshot = load(&source, &ProcessEnvironment, &[]).unwrap_or_else(|problems| panic!("{problems}"));
         let mut out = Vec::new();
         write_verdict(&mut out, &source, &snapshot).expect("a Vec takes everything");
         let expected = "tierway.toml: OK: 1 providers, 1 models, 1 deployments, 0 tiers, 0 policies, 0 keys\n\n\
                         not yet enforced (`serve` needs --allow-unenforced):\n  \
-                        routing.stream: streams would be strict\n";
+                        telemetry.otlp: no traces would be sent\n";
         assert_eq!(String::from_utf8_lossy(&out), expected);
     }
 }

@@ -42,6 +42,7 @@ pub mod residency;
 pub mod retry;
 pub mod routing;
 pub mod secret;
+pub mod sent_text;
 pub mod sla;
 pub mod status;
 pub mod stored_response;

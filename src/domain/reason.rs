@@ -102,6 +102,8 @@ reasons! {
     Truncated => "truncated",
     /// An error in the body of a 200.
     ErrorInside => "error_inside",
+    /// Another answer than the client had a part of.
+    Diverged => "diverged",
     /// Throttled by the provider.
     Throttled => "throttled",
     /// Our credential was refused.

@@ -239,6 +239,12 @@ impl Receipt {
         answered.map_or(&self.attempts[..], |at| &self.attempts[..=at])
     }
 
+    /// The attempts that were made after its first token, to go on with an answer that broke off.
+    pub fn replays(&self) -> impl Iterator<Item = &AttemptRecord> {
+        let first_token = self.first_token.unwrap_or(Duration::MAX);
+        self.attempts.iter().filter(move |attempt| attempt.started.is_some_and(|started| started >= first_token))
+    }
+
     /// How the provider names the request: that of the attempt that answered, or of the last one where none did.
     pub fn provider_request_id(&self) -> Option<&str> {
         self.attempts_until_answer().last()?.provider_request_id.as_deref()
@@ -413,6 +419,16 @@ pub(crate) mod tests {
         check(vec![named("us", Reset), attempt("eu", "big", Served)], Some(("eu", "big")), None);
         check(vec![named("us", Reset), named("eu", Reset)], None, Some("eu"));
         check(vec![], None, None);
+    }
+
+    #[test]
+    fn an_attempt_after_the_first_token_is_a_replay() {
+        use Reason::{Served, Truncated};
+        let replay = AttemptRecord { started: Some(ms(20)), ..attempt("eu", "big", Served) };
+        let both = receipt(vec![attempt("us", "big", Truncated), replay.clone()], Some(("eu", "big")), Served);
+        assert_eq!(both.replays().collect::<Vec<_>>(), [&replay]);
+        let unanswered = receipt(vec![attempt("us", "big", Truncated), replay], None, Truncated);
+        assert_eq!(unanswered.replays().count(), 0);
     }
 
     #[test]

@@ -448,6 +448,10 @@ impl ApiError {
             StreamFailure::Interrupted => {
                 ("upstream_stream_interrupted", "The provider broke off: this answer is incomplete. Ask again.")
             }
+            StreamFailure::Diverged => (
+                "upstream_stream_diverged",
+                "The provider broke off, and another one answers otherwise: this answer is incomplete. Ask again.",
+            ),
             StreamFailure::OutOfTime => {
                 ("upstream_timeout", "The time allowed for this request is over: this answer is incomplete.")
             }
@@ -844,7 +848,12 @@ pub(super) mod tests {
             ProviderError { status: 400, content_type: None, body: r#"{"error":{"message":"too hot"}}"#.into() };
         let unanswered = [Failure::Unreachable.into(), ServeError::Rejected(rejection)];
         let unanswered = unanswered.map(|error| StreamFailure::Unanswered(Box::new(error)));
-        let broken = [StreamFailure::Interrupted, StreamFailure::OutOfTime, StreamFailure::ShuttingDown];
+        let broken = [
+            StreamFailure::Interrupted,
+            StreamFailure::Diverged,
+            StreamFailure::OutOfTime,
+            StreamFailure::ShuttingDown,
+        ];
         for broken in broken.into_iter().chain(unanswered) {
             let error = ApiError::broken(&broken);
             let json = String::from_utf8(error.details().body(Dialect::Chat)).expect("UTF-8");

@@ -231,7 +231,7 @@ impl Dispatch<'_> {
         }
         guard.state.on_abandon = self.active.on_abandon(deployment);
         guard.state.pause = self.paid.then(|| permit.pause_handle(table.settings.beyond_hold_pause));
-        CommittedAnswer { answer, permit, estimator }
+        CommittedAnswer { answer, permit, estimator, splice: None }
     }
 
     /// Records the failure of an attempt in plan, guard and permit.

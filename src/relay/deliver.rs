@@ -12,7 +12,8 @@ use super::error::StreamFailure;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::{AttemptLabels, FailureReport, Permit};
-use super::{ServeFuture, background, pinned, read_on};
+use super::splice::{BodyFuture, SplicedStream};
+use super::{background, pinned, read_on, splice};
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::reason::Reason;
@@ -27,8 +28,8 @@ use std::time::Instant;
 /// The body of an answer. Dropping it before its end means that the client disconnected.
 pub struct ReplyBody {
     reply: Option<ReplyInFlight>,
-    /// What makes the answer, where its client got a head before it.
-    answering: Option<ServeFuture<'static>>,
+    /// What makes it, where its client got a head or a part of the answer before.
+    making: Option<BodyFuture>,
     exact_len: Option<u64>,
     /// The number of the event that would follow what broke off.
     next_number: u64,
@@ -38,8 +39,10 @@ pub(super) struct ReplyInFlight {
     pub(super) body: AnswerBody,
     pub(super) permit: Permit,
     pub(super) guard: RequestGuard,
-    status: u16,
-    estimator: Arc<TokenEstimator>,
+    pub(super) status: u16,
+    pub(super) estimator: Arc<TokenEstimator>,
+    /// What it takes to go on with it where it breaks, if that may be.
+    pub(super) splice: Option<Box<SplicedStream>>,
 }
 
 /// The detail of an answer that broke off.
@@ -49,7 +52,8 @@ const BROKE_OFF: &str = "the answer broke off after its first token";
 pub(super) enum ReplyEnd {
     Complete,
     Broken(Failure),
-    ShutDown,
+    /// We ended it, whatever its provider would have sent.
+    Stopped(Reason),
     ClientLeft,
     /// The client left long before.
     ReadOn,
@@ -57,66 +61,77 @@ pub(super) enum ReplyEnd {
 
 impl ReplyBody {
     pub(super) fn new(answered: CommittedAnswer, guard: RequestGuard) -> Self {
-        let CommittedAnswer { answer, permit, estimator } = answered;
+        let CommittedAnswer { answer, permit, estimator, splice } = answered;
         let exact_len = answer.body.exact_len();
         let status = answer.status.as_u16();
-        let mut reply = ReplyInFlight { body: answer.body, permit, guard, status, estimator };
+        let mut reply = ReplyInFlight { body: answer.body, permit, guard, status, estimator, splice };
         reply.keep_made();
-        Self { reply: Some(reply), answering: None, exact_len, next_number: 0 }
+        Self { reply: Some(reply), making: None, exact_len, next_number: 0 }
     }
 
-    /// The body of an answer that is still being made; until then nothing comes.
-    pub(super) fn answered_later(answering: ServeFuture<'static>) -> Self {
-        Self { reply: None, answering: Some(answering), exact_len: None, next_number: 0 }
+    /// The body that is still being made; until then nothing comes.
+    pub(super) fn made_later(making: BodyFuture) -> Self {
+        Self { reply: None, making: Some(making), exact_len: None, next_number: 0 }
     }
 
     /// The next frames, in one piece; `None` at the end; an error when the answer broke.
     pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamFailure>>> {
-        if let Some(answering) = &mut self.answering {
-            let answer = ready!(answering.as_mut().poll(cx));
-            self.answering = None;
-            match answer {
-                Ok(answer) => *self = answer.body,
-                Err(error) => return Poll::Ready(Some(Err(StreamFailure::Unanswered(error.sent_in_stream())))),
-            }
-        }
-        let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
-        let polled = reply.body.poll_frames(cx);
-        if reply.body.is_stalled() != reply.permit.is_stalled() {
-            reply.permit.stalls(reply.body.is_stalled(), reply.guard.now());
-        }
-        let frames = ready!(polled);
-        // The reader of a body of known length need not poll again: the body ends with its last byte.
-        let over = self.exact_len.is_some() && reply.body.is_complete();
-        match frames {
-            Some(Ok(frames)) => {
-                reply.keep_made();
-                if let Some(now) = reply.body.heard_at() {
-                    reply.permit.heard(now);
+        loop {
+            if let Some(making) = &mut self.making {
+                let made = ready!(making.as_mut().poll(cx));
+                self.making = None;
+                match made {
+                    Ok(body) => *self = body,
+                    Err(failure) => return Poll::Ready(Some(Err(failure))),
                 }
-                if over {
+            }
+            let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
+            let polled = reply.body.poll_frames(cx);
+            if reply.body.is_stalled() != reply.permit.is_stalled() {
+                reply.permit.stalls(reply.body.is_stalled(), reply.guard.now());
+            }
+            let frames = ready!(polled);
+            // The reader of a body of known length need not poll again: the body ends with its last byte.
+            let over = self.exact_len.is_some() && reply.body.is_complete();
+            match frames {
+                Some(Ok(frames)) => {
+                    reply.keep_made();
+                    if let Some(now) = reply.body.heard_at() {
+                        reply.permit.heard(now);
+                    }
+                    let passed = reply.pass(frames);
+                    match &passed {
+                        Err(_) => self.end(ReplyEnd::Stopped(Reason::Diverged)),
+                        Ok(_) if over => self.end(ReplyEnd::Complete),
+                        // The client has what came.
+                        Ok(frames) if frames.is_empty() => continue,
+                        Ok(_) => {}
+                    }
+                    return Poll::Ready(Some(passed));
+                }
+                None => {
                     self.end(ReplyEnd::Complete);
+                    return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Ok(frames)))
-            }
-            None => {
-                self.end(ReplyEnd::Complete);
-                Poll::Ready(None)
-            }
-            Some(Err(failure)) => {
-                let is_said = reply.body.failure_said();
-                self.next_number = reply.body.next_number();
-                self.end(ReplyEnd::Broken(failure));
-                Poll::Ready((!is_said).then_some(Err(broken_by(failure))))
+                Some(Err(failure)) if reply.may_go_on(failure) => {
+                    let broken = self.reply.take().expect("it is being read");
+                    *self = Self::made_later(Box::pin(splice::go_on(broken, failure)));
+                }
+                Some(Err(failure)) => {
+                    let is_said = reply.body.failure_said();
+                    self.next_number = reply.body.next_number();
+                    self.end(ReplyEnd::Broken(failure));
+                    return Poll::Ready((!is_said).then_some(Err(broken_by(failure))));
+                }
             }
         }
     }
 
     /// Ends it, because the gateway is shutting down.
     pub fn cut(&mut self) -> StreamFailure {
-        self.answering = None;
+        self.making = None;
         self.next_number = self.reply.as_ref().map_or(0, |reply| reply.body.next_number());
-        self.end(ReplyEnd::ShutDown);
+        self.end(ReplyEnd::Stopped(Reason::Shutdown));
         StreamFailure::ShuttingDown
     }
 
@@ -156,7 +171,7 @@ impl ReplyInFlight {
     }
 
     pub(super) fn end(self, end: ReplyEnd) {
-        let Self { body, permit, mut guard, status, estimator } = self;
+        let Self { body, permit, mut guard, status, estimator, .. } = self;
         if end.is_ours() && body.exact_len().is_none() && !body.is_complete() {
             guard.state.left_provider();
         }
@@ -181,9 +196,9 @@ impl ReplyInFlight {
                 permit.abandoned(body.waited_since(), now);
                 guard.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
             }
-            ReplyEnd::ShutDown => {
+            ReplyEnd::Stopped(reason) => {
                 drop(permit);
-                guard.settle(Outcome::Broken, Reason::Shutdown, status);
+                guard.settle(Outcome::Broken, reason, status);
             }
             ReplyEnd::Broken(failure) => {
                 broke(permit, &guard, failure, now);
@@ -194,7 +209,7 @@ impl ReplyInFlight {
 }
 
 /// Logs that an answer broke off, and reports it to `permit`.
-fn broke(permit: Permit, guard: &RequestGuard, failure: Failure, now: Instant) {
+pub(super) fn broke(permit: Permit, guard: &RequestGuard, failure: Failure, now: Instant) {
     let model = guard.state.served.as_ref().map_or("", |served| &served.model);
     let provider = guard.state.provider.as_ref();
     let labels = provider.map_or_else(AttemptLabels::default, |labels| labels.attempt(model, permit.credential()));
@@ -241,7 +256,7 @@ pub(super) fn learn(guard: &RequestGuard, body: &AnswerBody, estimator: &TokenEs
     }
 }
 
-fn broken_by(failure: Failure) -> StreamFailure {
+pub(super) fn broken_by(failure: Failure) -> StreamFailure {
     match failure {
         Failure::Deadline => StreamFailure::OutOfTime,
         _ => StreamFailure::Interrupted,

@@ -12,6 +12,7 @@ use super::estimator::TokenEstimator;
 use super::guard::RequestGuard;
 use super::health::{Permit, ReportedFailure, TeamHealthView};
 use super::read_on::ClientState;
+use super::splice::SplicedStream;
 use super::{RelayContext, ServeError, place};
 use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::call::Call;
@@ -33,12 +34,14 @@ pub(super) struct CommittedAnswer {
     pub(super) permit: Permit,
     /// The token estimator of the model that answers.
     pub(super) estimator: Arc<TokenEstimator>,
+    /// What it takes to go on with its stream where that breaks, if that may be.
+    pub(super) splice: Option<Box<SplicedStream>>,
 }
 
 /// What is the same for all attempts of one request.
 pub(super) struct Dispatch<'a> {
     pub(super) context: &'a RelayContext,
-    pub(super) active: &'a ActiveConfig,
+    pub(super) active: &'a Arc<ActiveConfig>,
     pub(super) call: &'a Call,
     /// Whether money is held for it: then the provider reads the ceiling that is held.
     pub(super) paid: bool,
@@ -66,7 +69,6 @@ impl Dispatch<'_> {
     ) -> Result<CommittedAnswer, ServeError> {
         let health = &self.health;
         let table = &self.active.snapshot.table;
-        health.request(self.context.clock.now());
         let mut failures = FailedAttempts::default();
         loop {
             if self.client_left() {

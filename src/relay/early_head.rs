@@ -8,6 +8,7 @@
 //! Start reading in [`Relay::serve_held`].
 
 use super::deliver::ReplyBody;
+use super::error::StreamFailure;
 use super::request::{CallReader, ErrorReply, RawRequest, ResponseMetadata, SuccessReply};
 use super::state::RequestState;
 use super::{Relay, ServeFuture, WaitingClient};
@@ -39,7 +40,10 @@ impl EarlyHead {
         };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        let body = ReplyBody::answered_later(answering);
+        let body = ReplyBody::made_later(Box::pin(async move {
+            let answer = answering.await;
+            answer.map(|reply| reply.body).map_err(|error| StreamFailure::Unanswered(error.sent_in_stream()))
+        }));
         Ok(SuccessReply { status: StatusCode::OK, headers, metadata, stream: true, allowance, body })
     }
 }

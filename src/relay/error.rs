@@ -70,6 +70,8 @@ impl From<Refusal> for ServeError {
 pub enum StreamFailure {
     /// The provider closed the connection, sent nothing for too long, or sent an error.
     Interrupted,
+    /// It broke off, and the answer that was to go on with it is another one.
+    Diverged,
     /// The request's total time, or the client's deadline, passed.
     OutOfTime,
     /// The gateway is shutting down.

@@ -132,8 +132,8 @@ impl RequestGuard {
         let record = &mut self.state.attempts[number as usize - 1];
         record.reason = reason;
         record.duration = now.saturating_duration_since(sent);
-        // The attempt that answered served the request, whatever ends after it.
-        if self.state.first_token.is_none() {
+        // The attempt that answered served the request, whatever ends after it but a replay of its answer.
+        if self.state.first_token.is_none() || reason == Reason::Served {
             self.state.served = Some(place);
         }
     }

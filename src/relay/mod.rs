@@ -29,6 +29,7 @@ mod read_on;
 mod receive;
 mod request;
 mod spend;
+mod splice;
 mod state;
 mod stored_response;
 
@@ -202,7 +203,7 @@ impl Relay {
         // Again, with the configuration and the store of now: a body may take as long as its client likes.
         let active = self.active.load_full();
         let same = Some(before).filter(|key| Arc::ptr_eq(&active, &raw.active) && key.holds(context.clock.unix_ms()));
-        let (active, table) = (&*active, &active.snapshot.table);
+        let (active, table) = (&active, &active.snapshot.table);
         let resolved = same.map_or_else(|| identify(context, active, hash), Ok)?;
         guard.made_by(&resolved);
         let key = resolved.record.clone();
@@ -220,10 +221,7 @@ impl Relay {
         let priced_at_ms = context.clock.unix_ms();
         let terms = PlanTerms { no_fallback: options.no_fallback, deadline, answer_by, priced_at_ms };
         let mut plan = RoutePlan::build(table, &authorized, &call, terms, context.rng.draw())?;
-        let pinned = match call.metadata().refers_to.is_empty() {
-            true => None,
-            false => Box::pin(pinned::pin(context, active, &authorized, &call, &mut plan)).await?,
-        };
+        let pinned = pinned::pin_if_bound(context, active, &authorized, &call, &mut plan).await?;
         guard.state.meant(table, plan.candidate_models().first());
         let paid = guard.state.spend.is_paid();
         let paused = paid.then(|| active.deployments.exclude_paused(&mut plan, resolved.id, resolved.team)).flatten();
@@ -234,9 +232,8 @@ impl Relay {
             true => spend::hold_first(context, active, &key, call, &plan, &mut guard.state.spend).await?,
             false => call,
         };
-        if let Some(retry_after) = paused {
-            return Err(Refusal::BudgetPaused { retry_after }.into());
-        }
+        paused.map_or(Ok(()), |retry_after| Err(Refusal::BudgetPaused { retry_after }))?;
+        health.request(context.clock.now());
         let allowance = &self.allowance(active, &resolved);
         guard.state.allowance = Some(allowance.clone());
         client.may_get_head(&guard.state, allowance);
@@ -253,7 +250,9 @@ impl Relay {
             allowance,
             client: client.state,
         };
-        Box::pin(dispatch.run(&mut plan, guard)).await
+        let mut answered = Box::pin(dispatch.run(&mut plan, guard)).await?;
+        answered.splice = splice::SplicedStream::of(&dispatch, plan);
+        Ok(answered)
     }
 }
 

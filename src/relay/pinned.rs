@@ -24,12 +24,28 @@ pub(super) const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
 /// What a model does not serve whose provider did not make what is referred to.
 const MADE_ELSEWHERE: &str = "what this request refers to, which another model's provider made";
 
+/// What [`pin`] says, for the few calls that refer to something.
+#[inline]
+pub(super) async fn pin_if_bound(
+    context: &RelayContext,
+    active: &ActiveConfig,
+    authorized: &AuthorizedRequest,
+    call: &Call,
+    plan: &mut RoutePlan,
+) -> Result<Option<PinnedAccount>, Refusal> {
+    match call.metadata().refers_to.is_empty() {
+        true => Ok(None),
+        // Boxed: the future of each request would be as large.
+        false => Box::pin(pin(context, active, authorized, call, plan)).await,
+    }
+}
+
 /// The account to which what `call` refers to binds it, if anything does; leaves only its deployments in `plan`.
 ///
 /// # Errors
 /// [`Refusal`]: something was made for nobody, for another key, or by several accounts, or by one that does not serve the
 /// model.
-pub(super) async fn pin(
+async fn pin(
     context: &RelayContext,
     active: &ActiveConfig,
     authorized: &AuthorizedRequest,

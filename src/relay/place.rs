@@ -11,6 +11,7 @@ use super::guard::RequestGuard;
 use super::health::{TeamHealthView, WaitEnd};
 use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::call::Call;
+use crate::domain::id::TeamId;
 use crate::domain::policy::ResolvedName;
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
@@ -36,12 +37,22 @@ pub(super) fn health_of<'a>(
     call: &Call,
     pinned: Option<PinnedAccount>,
 ) -> TeamHealthView<'a> {
-    let policy = &authorized.key().policy;
-    let view = active.deployments.view_for(key.team, policy.hedge.map(|rule| (&policy.name, rule)));
     let reserved = matches!(authorized.requested(), ResolvedName::Reserved(_));
-    view.with_credential(pinned.map(|pinned| pinned.credential))
-        .for_endpoint(call.endpoint())
-        .with_holder(PlaceHolder { policy: key.policy, key: key.id, reserved })
+    let holder = PlaceHolder { policy: key.policy, key: key.id, reserved };
+    view_of(active, key.team, holder, authorized, call).with_credential(pinned.map(|pinned| pinned.credential))
+}
+
+/// The same for a request of `team` whose attempts take the places of `holder`, with any credential.
+pub(super) fn view_of<'a>(
+    active: &'a ActiveConfig,
+    team: TeamId,
+    holder: PlaceHolder,
+    authorized: &AuthorizedRequest,
+    call: &Call,
+) -> TeamHealthView<'a> {
+    let policy = &authorized.key().policy;
+    let view = active.deployments.view_for(team, policy.hedge.map(|rule| (&policy.name, rule)));
+    view.for_endpoint(call.endpoint()).with_holder(holder)
 }
 
 /// Waits until the gateway and some deployment of `plan` may take the request, at most until `own_end`; at once while they

@@ -144,7 +144,7 @@ impl ReplyEnd {
     /// Whether we leave the provider, and not it us.
     pub(super) fn is_ours(&self) -> bool {
         match self {
-            Self::ClientLeft | Self::ReadOn | Self::ShutDown => true,
+            Self::ClientLeft | Self::ReadOn | Self::Stopped(_) => true,
             Self::Broken(failure) => matches!(failure, Failure::Deadline | Failure::IdleTimeout),
             Self::Complete => false,
         }

@@ -6,6 +6,7 @@
 //!
 //! Start reading in [`hold_first`]; the end is [`RequestSpend::end`].
 
+mod broken;
 mod deferred;
 
 pub(super) use deferred::DeferredSpend;
@@ -49,6 +50,8 @@ pub(super) struct RequestSpend {
     charges: Vec<Charge>,
     /// The estimated cost of attempts that were sent and not answered.
     unanswered: NanoUsd,
+    /// The answer broke and is among what is charged, and no other attempt has answered.
+    is_charged: bool,
     /// What answers is charged all that is held for it, unless its provider counted it to the end.
     whole_hold: bool,
     /// The lower output ceiling that was written into the request.
@@ -188,7 +191,7 @@ impl RequestSpend {
 
     /// Records that attempt `number` answered: it is billed at the request's end.
     pub(super) fn attempt_answered(&mut self, number: u32) {
-        self.answered = Some(number);
+        (self.answered, self.is_charged) = (Some(number), false);
     }
 
     /// Charges the answer all that is held for it, unless its provider counted it to the end: it goes on unseen.
@@ -198,7 +201,7 @@ impl RequestSpend {
 
     /// The cost of the answer and of all that was charged before it: the number in header, receipt and budgets.
     pub(super) fn bill(&self, price: Option<&PriceVersion>, usage: Option<Usage>, basis: UsageBasis) -> RequestCost {
-        let (Some(price), Some(usage)) = (price, usage) else {
+        let (Some(price), Some(usage), false) = (price, usage, self.is_charged) else {
             return RequestCost {
                 cost: self.unanswered,
                 estimated: self.unanswered > NanoUsd::ZERO,

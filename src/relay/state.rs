@@ -166,14 +166,23 @@ impl RequestState {
         });
     }
 
-    /// Records that attempt `number` answered at `now`: its commit point.
+    /// Records that attempt `number` answered at `now`: its commit point. That of a replay is none of the request's.
     pub(super) fn answered(&mut self, number: u32, now: Instant) {
+        if self.first_token.is_some() {
+            return;
+        }
         let first_token = now.saturating_duration_since(self.received);
         self.first_token = Some(first_token);
         if number > 1 {
             let first_sent = self.attempts.first().and_then(|first| first.started);
             self.failover = first_sent.map(|sent| first_token.saturating_sub(sent));
         }
+    }
+
+    /// The number of the attempt that answered, unless its answer broke.
+    pub(super) fn answering_attempt(&self) -> Option<u32> {
+        let at = self.attempts.iter().position(|attempt| attempt.reason == Reason::Served)?;
+        Some(at as u32 + 1)
     }
 
     /// Records that the answer broke: the attempt that gave it did not serve the request after all.

@@ -239,7 +239,8 @@ impl StoredRead<'_> {
         let account = self.active.account(deployment, permit.credential());
         guard.state.made_by = Some(AnswerAccount::new(self.call, account));
         let model = self.active.snapshot.table.deployment(deployment).model;
-        CommittedAnswer { answer, permit, estimator: self.active.deployments.estimator(model).clone() }
+        let estimator = self.active.deployments.estimator(model).clone();
+        CommittedAnswer { answer, permit, estimator, splice: None }
     }
 
     /// Reports that an attempt failed, which is evidence only where nobody was reached.

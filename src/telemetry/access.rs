@@ -145,6 +145,11 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt, left_out: u64) {
     if receipt.attempts.len() > 1 {
         fields.list(field!("attempt_list"), &receipt.attempts, put_attempt);
     }
+    // Attempts to go on with an answer that broke off.
+    let replays = receipt.replays().count();
+    if replays > 0 {
+        fields.number(field!("replays"), replays as u64);
+    }
     // Where it was answered elsewhere than the plan first meant.
     if let Some((meant, _)) = receipt.meant_elsewhere() {
         fields.text(field!("meant_model"), &meant.model);
@@ -373,6 +378,19 @@ mod tests {
         });
         let undocumented: Vec<_> = undocumented.filter(|name| !section.contains(&format!("`{name}`"))).collect();
         assert_eq!(undocumented, Vec::<String>::new());
+    }
+
+    #[test]
+    fn attempts_to_go_on_with_an_answer_are_counted() {
+        let replays = |receipt: Receipt| {
+            serde_json::from_str::<serde_json::Value>(&written(&[receipt])).expect("one JSON object")["replays"]
+                .as_u64()
+        };
+        let mut receipt = samples::receipts().into_iter().find(|receipt| receipt.first_token.is_some()).expect("one");
+        assert_eq!(replays(receipt.clone()), None);
+        let first_token = receipt.first_token;
+        receipt.attempts.last_mut().expect("it was sent").started = first_token.map(|at| at * 2);
+        assert_eq!(replays(receipt), Some(1));
     }
 
     #[test]

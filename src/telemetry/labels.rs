@@ -80,6 +80,32 @@ impl From<StateName> for Label {
     }
 }
 
+/// What became of a stream that broke and was to go on at another deployment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReplayOutcome {
+    /// It goes on there.
+    Continued,
+    /// The other answer is not the same.
+    Diverged,
+    /// Nothing else answered or could be asked, or what the client has is more than text.
+    Failed,
+}
+
+impl ReplayOutcome {
+    /// Every outcome.
+    pub(super) const ALL: [Self; 3] = [Self::Continued, Self::Diverged, Self::Failed];
+}
+
+impl From<ReplayOutcome> for Label {
+    fn from(outcome: ReplayOutcome) -> Self {
+        Self::Word(match outcome {
+            ReplayOutcome::Continued => "continued",
+            ReplayOutcome::Diverged => "diverged",
+            ReplayOutcome::Failed => "failed",
+        })
+    }
+}
+
 impl From<Option<TransitionCause>> for Label {
     /// A breaker opens for a cause; without one it has recovered.
     fn from(cause: Option<TransitionCause>) -> Self {

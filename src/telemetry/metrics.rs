@@ -6,7 +6,7 @@
 //! Start reading at the table of metrics; [`Metrics::record`] is what one receipt changes.
 
 use super::labelled::{LabelledMetric, MetricSpec, spec};
-use super::labels::{self, Label, ModeLabel, TokenKind};
+use super::labels::{self, Label, ModeLabel, ReplayOutcome, TokenKind};
 use super::registry::MetricRegistry;
 use crate::domain::breaker::{StateName, Transition};
 use crate::domain::budget::AccountStatus;
@@ -71,6 +71,11 @@ const FAILOVERS_WITHIN: MetricSpec<1> = spec(
 );
 const FAILOVER_OBJECTIVE: MetricSpec<0> =
     spec("tierway_failover_objective_seconds", "The longest that a failover should take, as configured.", []);
+const SPLICES: MetricSpec<1> = spec(
+    "tierway_splices_total",
+    "Streams that broke and were to go on at another deployment, by what became of that.",
+    ["outcome"],
+);
 const BREAKER_STATE: MetricSpec<2> = spec(
     "tierway_breaker_state",
     "1 for the state a deployment's breaker is in, 0 for the others.",
@@ -253,6 +258,7 @@ pub struct Metrics {
     failovers: LabelledMetric<IntCounter, 1>,
     failovers_within: LabelledMetric<IntCounter, 1>,
     failover_objective: Gauge,
+    splices: LabelledMetric<IntCounter, 1>,
     breaker_state: LabelledMetric<IntGauge, 2>,
     breaker_transitions: LabelledMetric<IntCounter, 3>,
     in_flight: IntGauge,
@@ -315,6 +321,7 @@ impl Metrics {
             failovers: registry.counters(FAILOVERS)?,
             failovers_within: registry.counters(FAILOVERS_WITHIN)?,
             failover_objective: registry.float_gauge(FAILOVER_OBJECTIVE)?,
+            splices: registry.counters(SPLICES)?,
             breaker_state: registry.gauges(BREAKER_STATE)?,
             breaker_transitions: registry.counters(BREAKER_TRANSITIONS)?,
             in_flight: registry.gauge(IN_FLIGHT)?,
@@ -353,6 +360,9 @@ impl Metrics {
         for ok in [true, false] {
             metrics.config_reloads.with([labels::reload(ok)]);
             metrics.other_model.with([labels::configured(ok)]);
+        }
+        for outcome in ReplayOutcome::ALL {
+            metrics.splices.with([outcome.into()]);
         }
         for target in SecretTarget::ALL {
             for why in KeyRefusal::LABELS {
@@ -614,6 +624,11 @@ impl Metrics {
         for each in StateName::ALL {
             self.breaker_state.with([Label::from(deployment), each.into()]).set(i64::from(each == state));
         }
+    }
+
+    /// Counts a stream that broke and was to go on at another deployment.
+    pub fn replayed(&self, outcome: ReplayOutcome) {
+        self.splices.with([outcome.into()]).inc();
     }
 
     /// Counts a request in flight until the value is dropped.

@@ -22,6 +22,7 @@ use crate::domain::receipt::Receipt;
 use crate::domain::sla::{SlaReceipt, SlaTerms};
 use access::AccessLog;
 use live::LiveTraffic;
+pub use labels::ReplayOutcome;
 pub use metrics::InFlight;
 use metrics::{BuildMetadata, Metrics};
 use std::sync::Arc;

@@ -26,6 +26,7 @@ mod models_reply;
 mod open;
 mod provider_request_id;
 mod providers;
+mod replay;
 mod request;
 mod setup;
 mod stream;
@@ -37,6 +38,7 @@ pub use answer::UpstreamAnswer;
 pub use body::AnswerBody;
 pub use connection_check::{ConnectionFault, ConnectionKind, ConnectionProblem, ConnectionRecord};
 pub use models_reply::ModelsReply;
+pub use replay::ReplayableAnswer;
 pub use request::{AttemptError, ForwardedFields, Timeouts, UpstreamModel, UpstreamRequest};
 pub use setup::{
     BuildError, ConnectionSetup, FieldSetup, HostProtocol, NetworkSetup, ProviderProtocol, ProviderSetup, SimSetup,

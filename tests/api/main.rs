@@ -49,6 +49,7 @@ mod resting;
 mod rotation;
 mod routing;
 mod spellings;
+mod spliced_streams;
 mod stalls;
 mod status;
 mod stepdown;

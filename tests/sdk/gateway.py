@@ -82,9 +82,9 @@ PER_MODEL = {
 }
 
 
-def configuration(providers: dict[str, Provider], anthropic: MessagesProvider) -> str:
-    """The `tierway.toml` of the tests."""
-    parts = [SETTINGS]
+def configuration(providers: dict[str, Provider], anthropic: MessagesProvider, stream: str) -> str:
+    """The `tierway.toml` of the tests, with this `[routing] stream`."""
+    parts = [SETTINGS.replace("[routing]\n", f'[routing]\nstream = "{stream}"\n')]
     for name, provider in providers.items():
         parts.append(
             f'[providers.{name}]\nprotocol = "openai"\nbase_url = "{provider.url}/v1"\n'
@@ -105,8 +105,9 @@ def configuration(providers: dict[str, Provider], anthropic: MessagesProvider) -
 class Stage:
     """Providers, gateway and keys; everything on ports of the system's choice."""
 
-    def __init__(self, tls: bool = False):
+    def __init__(self, tls: bool = False, stream: str = "strict"):
         self.tls = tls
+        self.stream = stream
         self.key = f"sk-sdk-{secrets.token_hex(32)}"
         self.trickle_key = f"sk-trickle-{secrets.token_hex(32)}"
         self.pauper_key = f"sk-pauper-{secrets.token_hex(32)}"
@@ -142,7 +143,7 @@ class Stage:
     def _start_gateway(self) -> str:
         folder = Path(self.folder.name)
         config = folder / "tierway.toml"
-        config.write_text(configuration(self.providers, self.anthropic), encoding="utf-8")
+        config.write_text(configuration(self.providers, self.anthropic, self.stream), encoding="utf-8")
         log = folder / "stderr"
         with log.open("wb") as stderr:
             self.gateway = subprocess.Popen(

@@ -341,6 +341,13 @@ def cut_mid_stream(x: Exchange) -> None:
     raise Reset
 
 
+def die_mid_stream(x: Exchange) -> None:
+    """As a process that is killed: what it wrote arrives, and nothing else."""
+    begin(x)
+    x.half_frame(piece(x.ask, {"content": WORDS[3]}))
+    raise ConnectionAbortedError
+
+
 def cut_before_first_token(x: Exchange) -> None:
     if x.streams:
         x.open_stream()
@@ -425,6 +432,7 @@ IN_US_ONLY = {
     "scene/us-cut-early": cut_before_first_token,
     "scene/us-silent": stay_silent,
     "scene/us-down": refuse(503, OURS_BROKE),
+    "scene/us-killed": die_mid_stream,
 }
 CHAT_MODELS = [model for model in [*EVERYWHERE, *IN_US_ONLY] if model != EMBEDDER]
 

@@ -338,6 +338,22 @@ def test_a_stream_broken_after_its_first_token_raises(client, model):
         assert caught.value.code == "upstream_stream_interrupted"
 
 
+def test_with_splice_a_killed_provider_is_invisible():
+    with Stage(stream="splice") as stage, OpenAI(base_url=f"{stage.url}/v1", api_key=stage.key, max_retries=0) as client:
+        model, options = "scene/us-killed", {"stream_options": {"include_usage": True}}
+        raw = client.chat.completions.with_raw_response.create(model=model, messages=HELLO, stream=True, **options)
+        assert (raw.headers["x-tierway-region"], raw.headers["x-tierway-attempts"]) == ("us-east", "1")
+        chunks = list(raw.parse())
+        assert joined(chunks) == CONTENT
+        assert len({(chunk.id, chunk.model) for chunk in chunks}) == 1
+        reasons = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices]
+        assert [reason for reason in reasons if reason] == ["stop"] and chunks[-1].usage.total_tokens == USAGE["total_tokens"]
+        assert [visit.region for visit in stage.journal.of(model)] == ["us", "eu"]
+        with client.chat.completions.stream(model=model, messages=HELLO) as stream:
+            message = stream.get_final_completion().choices[0].message
+        assert (message.role, message.content) == ("assistant", CONTENT)
+
+
 # --- the client disconnects --------------------------------------------------------------------
 
 

@@ -517,6 +517,7 @@ fn settings(rng: &mut SimRng) -> RoutingSettings {
         max_in_flight: None,
         beyond_hold_pause: Duration::from_secs(3600),
         hold_streams: false,
+        splice_streams: false,
         breaker: BreakerSettings { failures: rng.pick(&[3, 5, 5, 8]), ..BREAKER },
     }
 }

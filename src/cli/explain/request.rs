@@ -9,6 +9,7 @@ use crate::cli::table::{dollars, grouped, table};
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::pricing::Price;
+use crate::domain::reason::Reason;
 use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, Receipt};
 use crate::telemetry::rfc3339::Rfc3339Text;
 use std::fmt::{Alignment, Write};
@@ -77,6 +78,9 @@ fn text(receipt: &Receipt) -> String {
             format!("{} from the first attempt ({region}{}) to the answer", ms(failover), first.reason.label()),
         );
     }
+    if let Some(replayed) = replayed(receipt) {
+        say("replayed", replayed);
+    }
     say("tokens", tokens(receipt));
     if let Some(price) = receipt.price {
         say("price", priced(price, receipt.price_version.as_deref()));
@@ -133,6 +137,17 @@ fn ended(receipt: &Receipt) -> String {
 fn clocks(receipt: &Receipt) -> String {
     let first = receipt.first_token.map_or(String::new(), |first| format!("{} to the first token, ", ms(first)));
     format!("{first}{} in all, {} µs of it in the gateway", ms(receipt.duration), receipt.overhead.as_micros())
+}
+
+/// What became of an answer that broke off and was to go on at another deployment.
+fn replayed(receipt: &Receipt) -> Option<String> {
+    let last = receipt.replays().last()?;
+    let what = match last.reason {
+        Reason::Served => "the answer broke off and goes on with that of",
+        Reason::Diverged => "the answer broke off, and another one came of",
+        _ => "the answer broke off, and none came of",
+    };
+    Some(format!("{what} {}, asked {} after the request", last.deployment, ms(last.started.unwrap_or_default())))
 }
 
 fn tokens(receipt: &Receipt) -> String {

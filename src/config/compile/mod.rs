@@ -197,6 +197,7 @@ fn routing_settings(file: &ConfigFile, home: Option<RegionId>) -> RoutingSetting
         silent_after: routing.silent_after.value.0,
         beyond_hold_pause: routing.beyond_hold_pause.value,
         hold_streams: routing.stream.value == BrokenStream::Buffered,
+        splice_streams: routing.stream.value == BrokenStream::Splice,
         breaker: BreakerSettings {
             failures: breaker.failures.value.get(),
             ratio_bp: breaker.ratio.value.basis_points,

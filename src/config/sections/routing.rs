@@ -99,11 +99,10 @@ section! {
         /// When a deployment is left alone, and for how long.
         breaker: BreakerSection = table(BreakerSection::checked),
         /// What happens to a stream that breaks: strict passes it on as it comes and ends it with an error; buffered holds it
-        /// until all of it came, so that another deployment may still answer. splice is not enforced yet.
+        /// until all of it came, so that another deployment may still answer; splice goes on with another deployment's
+        /// answer where that begins with the same text, and is strict for all but the text of chat completions.
         // A truncated answer is never presented as complete, and the first token comes as soon as it can.
-        stream: Setting<BrokenStream> = read_by(|key, table| {
-            report_unbuilt_splice(table.or(key, BrokenStream::Strict), table)
-        }),
+        stream: Setting<BrokenStream> = or(BrokenStream::Strict),
     }
 }
 
@@ -136,13 +135,6 @@ pub(in crate::config) enum BrokenStream {
     Strict,
     Buffered,
     Splice,
-}
-
-fn report_unbuilt_splice(mode: Setting<BrokenStream>, table: &Table<'_>) -> Setting<BrokenStream> {
-    if mode.value == BrokenStream::Splice {
-        table.unenforced("stream", "streams would be strict");
-    }
-    mode
 }
 
 keywords!(BalanceStrategy { "weighted" => Weighted, "latency" => Latency, "cost" => Cost, "ordered" => Ordered });

@@ -138,6 +138,7 @@ fn settings() -> RoutingSettings {
         max_in_flight: None,
         beyond_hold_pause: Duration::from_secs(3600),
         hold_streams: false,
+        splice_streams: false,
         breaker: BREAKER,
     }
 }

@@ -14,6 +14,7 @@ mod beside;
 mod endpoint;
 mod paused;
 mod selection;
+mod siblings;
 
 pub use beside::{BesideReason, PendingAttempts};
 

@@ -342,6 +342,8 @@ pub struct RoutingSettings {
     pub beyond_hold_pause: Duration,
     /// Whether a stream is held until all of it came, so that another deployment may still be asked.
     pub hold_streams: bool,
+    /// Whether a stream that breaks goes on at another deployment of its model, where that can be done.
+    pub splice_streams: bool,
     /// The settings of every deployment's breaker.
     pub breaker: BreakerSettings,
 }

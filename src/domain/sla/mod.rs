@@ -210,6 +210,7 @@ fn is_ours(reason: Reason) -> bool {
         | Reason::NotHeld
         | Reason::NoAnswer
         | Reason::Truncated
+        | Reason::Diverged
         | Reason::ErrorInside
         | Reason::Throttled
         | Reason::CredentialRefused

@@ -5,12 +5,13 @@
 //!
 //! Start reading in [`request`] for what comes in, [`answer`] for what comes back, [`reshape`] for what comes back in
 //! the other form than was asked for; [`error`](mod@error) and [`write`](mod@write) are what we say ourselves; [`form`]
-//! is what a made-up answer is to be.
+//! is what a made-up answer is to be; [`replay`] goes on with a stream by another answer.
 
 pub mod answer;
 pub mod error;
 pub mod form;
 pub mod models;
+pub mod replay;
 pub mod request;
 pub mod reshape;
 pub(in crate::protocol) mod usage;

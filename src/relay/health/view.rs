@@ -54,6 +54,16 @@ impl TeamHealthView<'_> {
         Self { holder, ..self }
     }
 
+    /// The team whose requests it is for.
+    pub fn team(&self) -> TeamId {
+        self.team
+    }
+
+    /// Whose places its attempts take.
+    pub fn holder(&self) -> PlaceHolder {
+        self.holder
+    }
+
     /// Whether `deployment` is known not to have the endpoint.
     pub fn lacks_endpoint(&self, deployment: DeploymentId, now: Instant) -> bool {
         let health = self.member(deployment).state.health.lock();
