@@ -14,11 +14,12 @@ pub struct GeneratedSecrets {
     pub admin_token: Option<Secret>,
 }
 
-/// The text for a gateway at `address` that serves `scheme`; `model` is the one in the examples, `dashboard` where its
-/// page is.
+/// The text for a gateway at `address` that serves `scheme`, and operators at `operators`; `model` is the one in the
+/// examples, `dashboard` where its page is.
 pub fn banner(
     scheme: &str,
     address: &ListenAddress,
+    operators: &ListenAddress,
     generated: &GeneratedSecrets,
     metrics: MetricsAccess,
     model: &str,
@@ -47,9 +48,9 @@ pub fn banner(
     if let Some(key) = &generated.key {
         let _ = write!(text, "{}", snippets(url.as_deref(), scheme, address, key, model));
     }
-    let (option, origin) = match (&url, address.socket_file()) {
+    let (option, origin) = match (local_url(scheme, operators), operators.socket_file()) {
         (None, Some(path)) => (format!(" --unix-socket '{}'", path.display()), format!("{scheme}://localhost")),
-        (url, _) => (String::new(), url.clone().unwrap_or_default()),
+        (url, _) => (String::new(), url.unwrap_or_default()),
     };
     let _ = match (metrics, &generated.admin_token) {
         (MetricsAccess::Open, _) => writeln!(text, "\nMetrics: {origin}/metrics   Stop: Ctrl-C"),
@@ -137,7 +138,7 @@ mod tests {
         let generated = GeneratedSecrets { key: Some(key), admin_token: Some(token) };
         let link = dashboard_url("https", &address, Some(&new_sign_in_token(&[3; 32])));
         for metrics in [MetricsAccess::Token, MetricsAccess::Open] {
-            let text = banner("https", &address, &generated, metrics, "auto", link.as_deref());
+            let text = banner("https", &address, &address, &generated, metrics, "auto", link.as_deref());
             for line in text.lines() {
                 assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
             }
@@ -148,7 +149,7 @@ mod tests {
     fn what_reads_the_metrics_can_be_pasted() {
         let address: ListenAddress = "127.0.0.1:8080".parse().expect("an address");
         let said = |admin_token: Option<Secret>, metrics| {
-            banner("http", &address, &GeneratedSecrets { key: None, admin_token }, metrics, "auto", None)
+            banner("http", &address, &address, &GeneratedSecrets { key: None, admin_token }, metrics, "auto", None)
         };
         let token = || Some(Secret::new("twa_x"));
         let text = said(token(), MetricsAccess::Token);
@@ -157,6 +158,10 @@ mod tests {
         assert!(text.contains(pasted), "{text}");
         assert!(said(None, MetricsAccess::Token).contains("Metrics, with a token: http://127.0.0.1:8080/metrics"));
         assert!(said(token(), MetricsAccess::Open).contains("\nMetrics: http://127.0.0.1:8080/metrics"));
+        let elsewhere: ListenAddress = "127.0.0.1:9091".parse().expect("an address");
+        let none = GeneratedSecrets { key: None, admin_token: None };
+        let text = banner("http", &address, &elsewhere, &none, MetricsAccess::Token, "auto", None);
+        assert!(text.contains("Metrics, with a token: http://127.0.0.1:9091/metrics"), "{text}");
     }
 
     #[test]
@@ -175,6 +180,7 @@ mod tests {
         let address: ListenAddress = "unix:/run/tierway.sock".parse().expect("an address");
         let text = banner(
             "http",
+            &address,
             &address,
             &GeneratedSecrets { key: Some(new_key("demo", &[1; 32])), admin_token: None },
             MetricsAccess::Token,

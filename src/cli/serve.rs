@@ -148,8 +148,9 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
         // Whoever sees it may change everything: only the demo prints one, whose secrets are on the same screen.
         let link = if loaded.source.is_demo() { gateway.app.sessions.make_link() } else { None };
         let operators = listeners.ops.as_ref().map(Listener::address).transpose()?;
-        let dashboard = dashboard_url(scheme, operators.as_ref().unwrap_or(&address), link.as_ref());
-        banner(scheme, &address, &loaded.generated, snapshot.telemetry.metrics, model, dashboard.as_deref())
+        let operators = operators.as_ref().unwrap_or(&address);
+        let dashboard = dashboard_url(scheme, operators, link.as_ref());
+        banner(scheme, &address, operators, &loaded.generated, snapshot.telemetry.metrics, model, dashboard.as_deref())
     };
     let watcher = ConfigWatcher::new(&loaded.source, loaded.environment, loaded.extra_keys, snapshot.clone());
     let (hangups, stops) = (signal(SignalKind::hangup())?, StopEvents::new()?);

@@ -8,6 +8,8 @@
 //!
 //! Start reading in [`copy_store`]; the ends are `sqlite/copy_end.rs` and `postgres/copy_end.rs`.
 
+// circle: copy_end.rs: a copy opens its two ends, and each end says what it does in the terms of a copy.
+
 use super::postgres::{PostgresCopyEnd, PostgresError, PostgresLocation, PostgresOpenError};
 use super::sqlite::{BackupError, OpenError, SqliteCopyEnd};
 use serde_json::{Map, Value};

@@ -36,6 +36,7 @@ fn filled(receipts: u32) -> (Place, String) {
              INSERT INTO sla_credits VALUES ('standard', '2026-10', 1, 'key', 'mover', 5, 1, 1);
              INSERT INTO sla_promised VALUES ('standard', '2026-10');
              INSERT INTO unbilled_responses VALUES (x'ffeeddccbbaa99887766554433221100', 'sim', 3);
+             INSERT INTO drill_reports VALUES ('burst-10x', 5, 1, '{}');
              INSERT INTO alive_intervals VALUES (1)",
         )
         .expect("every table takes a row");
