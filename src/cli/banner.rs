@@ -14,17 +14,26 @@ pub struct GeneratedSecrets {
     pub admin_token: Option<Secret>,
 }
 
-/// The text for a gateway at `address` that serves `scheme`, and operators at `operators`; `model` is the one in the
-/// examples, `dashboard` where its page is.
+/// Where a gateway is.
+pub struct GatewayAddresses<'a> {
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Where clients are served.
+    pub clients: &'a ListenAddress,
+    /// Where operators are: the same, or `admin_listen`.
+    pub operators: &'a ListenAddress,
+    /// The URL of its page, if it has one.
+    pub dashboard: Option<&'a str>,
+}
+
+/// The text for a gateway at `addresses`; `model` is the one in the examples.
 pub fn banner(
-    scheme: &str,
-    address: &ListenAddress,
-    operators: &ListenAddress,
+    addresses: &GatewayAddresses<'_>,
     generated: &GeneratedSecrets,
     metrics: MetricsAccess,
     model: &str,
-    dashboard: Option<&str>,
 ) -> String {
+    let &GatewayAddresses { scheme, clients: address, operators, dashboard } = addresses;
     let url = local_url(scheme, address);
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -130,6 +139,10 @@ mod tests {
     use super::*;
     use crate::domain::secret::{new_admin_token, new_key, new_sign_in_token};
 
+    fn at<'a>(scheme: &'a str, clients: &'a ListenAddress, operators: &'a ListenAddress) -> GatewayAddresses<'a> {
+        GatewayAddresses { scheme, clients, operators, dashboard: None }
+    }
+
     #[test]
     fn every_line_fits_eighty_columns_with_the_longest_address() {
         let address: ListenAddress = "255.255.255.255:65535".parse().expect("an address");
@@ -138,7 +151,12 @@ mod tests {
         let generated = GeneratedSecrets { key: Some(key), admin_token: Some(token) };
         let link = dashboard_url("https", &address, Some(&new_sign_in_token(&[3; 32])));
         for metrics in [MetricsAccess::Token, MetricsAccess::Open] {
-            let text = banner("https", &address, &address, &generated, metrics, "auto", link.as_deref());
+            let text = banner(
+                &GatewayAddresses { dashboard: link.as_deref(), ..at("https", &address, &address) },
+                &generated,
+                metrics,
+                "auto",
+            );
             for line in text.lines() {
                 assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
             }
@@ -149,7 +167,7 @@ mod tests {
     fn what_reads_the_metrics_can_be_pasted() {
         let address: ListenAddress = "127.0.0.1:8080".parse().expect("an address");
         let said = |admin_token: Option<Secret>, metrics| {
-            banner("http", &address, &address, &GeneratedSecrets { key: None, admin_token }, metrics, "auto", None)
+            banner(&at("http", &address, &address), &GeneratedSecrets { key: None, admin_token }, metrics, "auto")
         };
         let token = || Some(Secret::new("twa_x"));
         let text = said(token(), MetricsAccess::Token);
@@ -160,7 +178,7 @@ mod tests {
         assert!(said(token(), MetricsAccess::Open).contains("\nMetrics: http://127.0.0.1:8080/metrics"));
         let elsewhere: ListenAddress = "127.0.0.1:9091".parse().expect("an address");
         let none = GeneratedSecrets { key: None, admin_token: None };
-        let text = banner("http", &address, &elsewhere, &none, MetricsAccess::Token, "auto", None);
+        let text = banner(&at("http", &address, &elsewhere), &none, MetricsAccess::Token, "auto");
         assert!(text.contains("Metrics, with a token: http://127.0.0.1:9091/metrics"), "{text}");
     }
 
@@ -179,13 +197,10 @@ mod tests {
     fn a_socket_file_is_named_to_curl() {
         let address: ListenAddress = "unix:/run/tierway.sock".parse().expect("an address");
         let text = banner(
-            "http",
-            &address,
-            &address,
+            &at("http", &address, &address),
             &GeneratedSecrets { key: Some(new_key("demo", &[1; 32])), admin_token: None },
             MetricsAccess::Token,
             "m",
-            None,
         );
         assert!(text.contains("serving at unix:/run/tierway.sock\n"), "{text}");
         assert!(text.contains("curl --unix-socket '/run/tierway.sock' $OPENAI_BASE_URL/chat/completions"), "{text}");

@@ -6,7 +6,7 @@
 //!
 //! Start reading at [`serve`]; [`Gateway`] is the same gateway, used by tests.
 
-use super::banner::{GeneratedSecrets, banner, dashboard_url};
+use super::banner::{GatewayAddresses, GeneratedSecrets, banner, dashboard_url};
 use super::check::EXIT_CONFIGURATION;
 use super::demo_store::DemoStore;
 use super::environment::CommandEnvironment;
@@ -150,7 +150,8 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
         let operators = listeners.ops.as_ref().map(Listener::address).transpose()?;
         let operators = operators.as_ref().unwrap_or(&address);
         let dashboard = dashboard_url(scheme, operators, link.as_ref());
-        banner(scheme, &address, operators, &loaded.generated, snapshot.telemetry.metrics, model, dashboard.as_deref())
+        let addresses = GatewayAddresses { scheme, clients: &address, operators, dashboard: dashboard.as_deref() };
+        banner(&addresses, &loaded.generated, snapshot.telemetry.metrics, model)
     };
     let watcher = ConfigWatcher::new(&loaded.source, loaded.environment, loaded.extra_keys, snapshot.clone());
     let (hangups, stops) = (signal(SignalKind::hangup())?, StopEvents::new()?);

@@ -137,7 +137,7 @@ impl ShownProgress {
         if !self.terminal || self.last.is_some_and(|last| now - last < SHOWN_EVERY) {
             return;
         }
-        let percent = if progress.of == 0 { 100 } else { progress.done.min(progress.of) * 100 / progress.of };
+        let percent = (progress.done.min(progress.of) * 100).checked_div(progress.of).unwrap_or(100);
         let filled = usize::try_from(percent / 5).unwrap_or(20);
         let what = if progress.comparing { "comparing" } else { "copying" };
         // A terminal that is gone does not stop a copy.

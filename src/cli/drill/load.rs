@@ -36,11 +36,14 @@ const MOST_KEYS: u64 = 1_000;
 /// The credit of each key, in billionths of a dollar: more than a drill can spend.
 const CREDIT: i64 = 1_000_000_000_000;
 
+/// A policy, and the names that may be asked for under it.
+type PolicyWithModels = (Arc<Policy>, Vec<Arc<str>>);
+
 /// The policies that requests can be made under, each with what is asked for; the others are not driven.
 ///
 /// # Errors
 /// There is none.
-pub(super) fn usable_policies(snapshot: &Snapshot) -> anyhow::Result<Vec<(Arc<Policy>, Vec<Arc<str>>)>> {
+pub(super) fn usable_policies(snapshot: &Snapshot) -> anyhow::Result<Vec<PolicyWithModels>> {
     let with_models = |policy: &Arc<Policy>| {
         let models = models_of(policy, &snapshot.table);
         (!models.is_empty()).then(|| (policy.clone(), models))
