@@ -7,7 +7,7 @@ use super::store::CommandError;
 use super::store_place::{StorePlace, postgres};
 use crate::clock::Clock;
 use crate::domain::money::NanoUsd;
-use crate::store::copy::{CopiedStore, CopyDirection, CopyError, CopyProgress, CopyScope, copy_store};
+use crate::store::copy::{CopiedStore, CopyError, CopyProgress, StoreCopy, copy_store};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -66,10 +66,8 @@ pub(super) fn store(command: &StoreCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn copied(args: &StoreCopyArgs) -> Result<String, CommandError> {
-    let direction = direction(args)?;
-    let scope = if args.online { CopyScope::ReceiptsAhead } else { CopyScope::Whole };
     let mut shown = ShownProgress::new();
-    let copied = copy_store(direction, scope, Clock.unix_ms(), &mut |progress| shown.show(progress));
+    let copied = copy_store(direction(args)?, args.online, Clock.unix_ms(), &mut |progress| shown.show(progress));
     shown.end();
     let copied = copied.map_err(|error| match error {
         CopyError::Exists(..) => CommandError::usage(error),
@@ -79,13 +77,13 @@ fn copied(args: &StoreCopyArgs) -> Result<String, CommandError> {
     Ok(if args.json { as_json(&copied, args) } else { as_text(&copied, args) })
 }
 
-fn direction(args: &StoreCopyArgs) -> Result<CopyDirection, CommandError> {
+fn direction(args: &StoreCopyArgs) -> Result<StoreCopy, CommandError> {
     match (&args.from, &args.to) {
         (StorePlace::File(path), StorePlace::Postgres(url)) => {
-            Ok(CopyDirection::ToPostgres(path.clone(), postgres(url).map_err(CommandError::store)?))
+            Ok(StoreCopy::ToPostgres(path.clone(), postgres(url).map_err(CommandError::store)?))
         }
         (StorePlace::Postgres(url), StorePlace::File(path)) => {
-            Ok(CopyDirection::ToSqlite(postgres(url).map_err(CommandError::store)?, path.clone()))
+            Ok(StoreCopy::ToSqlite(postgres(url).map_err(CommandError::store)?, path.clone()))
         }
         (StorePlace::File(_), StorePlace::File(_)) => {
             Err(CommandError::usage("both are SQLite files; `tierway backup --to FILE` copies one"))

@@ -10,7 +10,7 @@ use super::ops::read_only;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
     REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -74,12 +74,13 @@ static FILES: [DashboardFile; 4] = [
     small("/dashboard.svg", SVG, include_bytes!("../../dashboard/public/dashboard.svg")),
 ];
 
-/// One route for each file.
-pub(super) fn routes() -> Router<Arc<AppState>> {
+/// One route for each file; `root` answers other methods at `/`.
+pub(super) fn routes(root: MethodRouter<Arc<AppState>>) -> Router<Arc<AppState>> {
     FILES.iter().fold(Router::new(), |router, file| {
         let etag = etag(file.plain);
-        let route = get(move |request: Request| std::future::ready(respond(file, &etag, request.headers())));
-        router.route(file.path, read_only(route))
+        let answer = move |request: Request| std::future::ready(respond(file, &etag, request.headers()));
+        let route = if file.path == "/" { root.clone().get(answer) } else { read_only(get(answer)) };
+        router.route(file.path, route)
     })
 }
 

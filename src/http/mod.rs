@@ -125,7 +125,9 @@ pub fn public_handler(app: Arc<AppState>, with_ops: bool) -> RequestHandler {
     // Where a path is served that names one of them in another spelling.
     let exact = clients.clone().with_state(app.clone());
     let unknown = move |state: State<Arc<AppState>>, request: Request| unknown_path(state, request, exact, with_ops);
-    let router = if with_ops { clients.merge(operator_routes()) } else { clients }.fallback(unknown);
+    // A client without a base URL posts there, and is told what one is.
+    let router =
+        if with_ops { clients.merge(operator_routes(any(unknown.clone()))) } else { clients }.fallback(unknown);
     RequestHandler::new(router.with_state(app.clone()), clock, rng).for_clients(app)
 }
 
@@ -147,13 +149,13 @@ fn client_routes() -> Router<Arc<AppState>> {
 /// The routes at the operators' own address: everything but `/v1`.
 pub fn ops_handler(app: Arc<AppState>) -> RequestHandler {
     let (clock, rng) = (app.clock, app.rng.clone());
-    let router = operator_routes().fallback(unknown_operator_path);
+    let router = operator_routes(any(unknown_operator_path)).fallback(unknown_operator_path);
     RequestHandler::new(router.with_state(app), clock, rng)
 }
 
-/// Health, metrics, the admin API and the dashboard.
-fn operator_routes() -> Router<Arc<AppState>> {
-    ops::routes().merge(admin::routes()).merge(dashboard::routes())
+/// Health, metrics, the admin API and the dashboard, whose page is at `/`; `root` answers other methods there.
+fn operator_routes(root: MethodRouter<Arc<AppState>>) -> Router<Arc<AppState>> {
+    ops::routes().merge(admin::routes()).merge(dashboard::routes(root))
 }
 
 /// Every request on `/v1` but the list of models, also one without a route: it is read, served and answered.

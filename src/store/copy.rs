@@ -21,21 +21,12 @@ pub(super) const BATCH: usize = 5000;
 /// The one table that is much longer than all others. Its rows are never changed, so that an interrupted copy goes on in it.
 pub(super) const RECEIPTS: &str = "receipts";
 
-/// Where a copy goes.
-pub enum CopyDirection {
+/// What is copied where.
+pub enum StoreCopy {
     /// From a SQLite file to a database on a PostgreSQL server.
     ToPostgres(PathBuf, PostgresLocation),
     /// From a database on a PostgreSQL server to a new SQLite file.
     ToSqlite(PostgresLocation, PathBuf),
-}
-
-/// What may be copied.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum CopyScope {
-    /// All of a store that no gateway uses.
-    Whole,
-    /// The receipts of a store that a gateway may use: they are most of it, and the rest of the copy is short afterwards.
-    ReceiptsAhead,
 }
 
 /// How far a copy is.
@@ -167,37 +158,38 @@ pub(super) trait CopyTarget: CopySource {
     fn discard(&mut self) -> Result<(), CopyError>;
 }
 
-/// Copies a store. Blocks; `progress` is called often.
+/// Copies a store that no gateway uses. Blocks; `progress` is called often. With `receipts_ahead` a gateway may use it, and its
+/// receipts alone are copied: they are most of it, and the rest of the copy is short afterwards.
 ///
 /// # Errors
 /// [`CopyError`]. What was copied until then is kept out of sight, and the next call goes on with it.
 pub fn copy_store(
-    direction: CopyDirection,
-    scope: CopyScope,
+    copy: StoreCopy,
+    receipts_ahead: bool,
     now_unix_ms: i64,
     progress: &mut dyn FnMut(&CopyProgress<'_>),
 ) -> Result<CopiedStore, CopyError> {
-    match direction {
-        CopyDirection::ToPostgres(path, location) => {
-            let mut from = SqliteCopyEnd::of_store(&path, scope)?;
+    match copy {
+        StoreCopy::ToPostgres(path, location) => {
+            let mut from = SqliteCopyEnd::of_store(&path, receipts_ahead)?;
             let (mut to, tables) = PostgresCopyEnd::of_copy(location, now_unix_ms)?;
             from.require_tables(&tables)?;
-            copy(&mut from, &mut to, &tables, scope, progress)
+            copy_tables(&mut from, &mut to, &tables, receipts_ahead, progress)
         }
-        CopyDirection::ToSqlite(location, path) => {
-            let (mut from, tables) = PostgresCopyEnd::of_store(location, scope)?;
+        StoreCopy::ToSqlite(location, path) => {
+            let (mut from, tables) = PostgresCopyEnd::of_store(location, receipts_ahead)?;
             let mut to = SqliteCopyEnd::of_copy(&path, now_unix_ms)?;
             to.require_tables(&tables)?;
-            copy(&mut from, &mut to, &tables, scope, progress)
+            copy_tables(&mut from, &mut to, &tables, receipts_ahead, progress)
         }
     }
 }
 
-fn copy(
+fn copy_tables(
     from: &mut dyn CopySource,
     to: &mut dyn CopyTarget,
     tables: &[CopiedTable],
-    scope: CopyScope,
+    receipts_ahead: bool,
     progress: &mut dyn FnMut(&CopyProgress<'_>),
 ) -> Result<CopiedStore, CopyError> {
     let (receipts, others): (Vec<_>, Vec<_>) = tables.iter().cloned().partition(|table| table.name == RECEIPTS);
@@ -205,7 +197,7 @@ fn copy(
         let after = to.last_receipt()?;
         transfer(from, to, table, after.as_deref(), progress)?;
     }
-    if scope == CopyScope::ReceiptsAhead {
+    if receipts_ahead {
         return compared(from, to, &receipts, progress);
     }
     to.clear(&others)?;

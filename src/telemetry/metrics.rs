@@ -810,6 +810,7 @@ mod tests {
                         "tierway_price_age_days",
                         "tierway_faults_active",
                         "tierway_sla_error_budget_ratio",
+                        "tierway_max_in_flight",
                     ];
                     states.contains(&name) || others.contains(&name)
                 }

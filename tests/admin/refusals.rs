@@ -15,7 +15,7 @@ async fn every_refusal_has_its_row() {
     let check = async |method: &str, path: &str, body, expected| refused(&admin, method, path, body, expected).await;
     check("GET", "nothing", None, (404, "unknown_url", None)).await;
     check("GET", "keys/", None, (404, "unknown_url", None)).await;
-    check("DELETE", "keys/k", None, (405, "method_not_allowed", None)).await;
+    check("PUT", "keys/k", None, (405, "method_not_allowed", None)).await;
     check("GET", "keys/nobody", None, (404, "not_found", None)).await;
     check("PATCH", "teams/nobody", Some(json!({})), (404, "not_found", None)).await;
     check("POST", "keys/nobody/rotate", None, (404, "not_found", None)).await;

@@ -6,9 +6,7 @@ use super::connections::Connections;
 use super::error::{PostgresError, PostgresOpenError};
 use super::location::PostgresLocation;
 use super::migrate;
-use crate::store::copy::{
-    BATCH, ColumnKind, CopiedRow, CopiedTable, CopyError, CopyScope, CopySource, CopyTarget, RECEIPTS,
-};
+use crate::store::copy::{BATCH, ColumnKind, CopiedRow, CopiedTable, CopyError, CopySource, CopyTarget, RECEIPTS};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio_postgres::Client;
@@ -34,13 +32,13 @@ impl PostgresCopyEnd {
     /// The store of the database, which is only read: all of it as it is now.
     pub(in crate::store) fn of_store(
         location: PostgresLocation,
-        scope: CopyScope,
+        receipts_ahead: bool,
     ) -> Result<(Self, Vec<CopiedTable>), CopyError> {
         let connections = Connections::open(location)?;
         migrate::require_current(&connections)?;
         let end = Self::connected(connections, STORE)?;
         end.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-        if scope == CopyScope::Whole {
+        if !receipts_ahead {
             let place = end.connections.location().to_string();
             let seen =
                 "SELECT EXISTS (SELECT FROM tierway.replicas WHERE seen > clock_timestamp() - interval '60 seconds')";

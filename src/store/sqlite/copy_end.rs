@@ -6,9 +6,7 @@ use super::BackupError;
 use super::backup::{put_in_place, unfinished};
 use super::migrate::{is_current, migrate};
 use super::open::{OpenError, StoreLock, lock, readable, writable};
-use crate::store::copy::{
-    BATCH, ColumnKind, CopiedRow, CopiedTable, CopyError, CopyScope, CopySource, CopyTarget, RECEIPTS,
-};
+use crate::store::copy::{BATCH, ColumnKind, CopiedRow, CopiedTable, CopyError, CopySource, CopyTarget, RECEIPTS};
 use rusqlite::types::{Value as Column, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use serde_json::Value;
@@ -27,12 +25,12 @@ pub(in crate::store) struct SqliteCopyEnd {
 
 impl SqliteCopyEnd {
     /// The store at `path`, which is only read: all of it as it is now.
-    pub(in crate::store) fn of_store(path: &Path, scope: CopyScope) -> Result<Self, CopyError> {
+    pub(in crate::store) fn of_store(path: &Path, receipts_ahead: bool) -> Result<Self, CopyError> {
         let connection = readable(path)?;
         is_current(&connection, path)?;
-        let held = match scope {
-            CopyScope::ReceiptsAhead => None,
-            CopyScope::Whole => Some(lock(path).map_err(|error| match error {
+        let held = match receipts_ahead {
+            true => None,
+            false => Some(lock(path).map_err(|error| match error {
                 OpenError::Held(_) => CopyError::Served(path.display().to_string()),
                 error => error.into(),
             })?),
@@ -41,7 +39,7 @@ impl SqliteCopyEnd {
         end.connection()?.execute_batch("BEGIN").map_err(|error| end.failed(error))?;
         let leased = "SELECT EXISTS (SELECT 1 FROM budgets WHERE leased_nanousd <> 0)";
         let leased = end.connection()?.query_row(leased, [], |row| row.get(0)).map_err(|error| end.failed(error))?;
-        if leased && scope == CopyScope::Whole {
+        if leased && !receipts_ahead {
             return Err(CopyError::Leased(path.display().to_string()));
         }
         Ok(end)
