@@ -35,7 +35,7 @@ const OPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// Arguments of a drill at a running gateway.
 #[derive(Args, Debug)]
 pub(super) struct AgainstArgs {
-    /// Rehearse at this running gateway, which has [drill] enabled: where it serves operators, or unix:/path
+    /// Rehearse at this running gateway, whose fault API is enabled: where it serves operators, or unix:/path
     #[arg(long, value_name = "URL")]
     pub(super) against: Option<GatewayUrl>,
     /// With --against: its admin token
