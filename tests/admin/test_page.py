@@ -22,7 +22,7 @@ PROMISED = [
     r'"object":"request"',
     r'"object":"list"',
     r'"policy":"standard"[\s\S]*"month":|"month":[\s\S]*"policy":"standard"',
-    r'"object":"posture"[\s\S]*"how_to_measure":',
+    r'"how_to_measure":[\s\S]*"object":"posture"',
     r'"object":"status"',
     r'"kind":"status"[\s\S]*"object":"list"[\s\S]*"object":"fault"',
     r'"object":"history"[\s\S]*"object":"gateway"',

@@ -293,13 +293,14 @@ class Replay:
         (self.tools / "npm").chmod(0o755)
 
     def _everything_compiled_is_there(self, source: Path) -> None:
-        """Checks that every file of the project that rustc read for the binary was copied into the stage."""
+        """Checks that everything of the project that the binary was built from was copied into the stage: files, and the
+        folder that build.rs looks at."""
         listing = self.binary.with_suffix(".d")
         read = [] if not listing.exists() else listing.read_text().replace("\\ ", " ").split(f" {PROJECT}/")[1:]
         if not read:
             print(f"  (no list of sources beside {self.binary}: whether COPY brings all of them is not checked)")
         for path in (path.strip() for path in read):
-            demand((source / path).is_file(), f"{path} is compiled in, and not copied into the image's builder")
+            demand((source / path).exists(), f"{path} is compiled in, and not copied into the image's builder")
 
 
 def exec_form(text: str) -> list[str]:

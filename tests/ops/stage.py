@@ -115,6 +115,8 @@ class Gateway:
         config.write_text((PROJECT / "config/tierway.toml").read_text() + TROUBLE)
         env = {
             "TIERWAY__SERVER__LISTEN": "127.0.0.1:0",
+            # An SLA needs receipts that outlive the process.
+            "TIERWAY__STORE__URL": f"sqlite:{folder / 'ops.db'}",
             # As written: the provider that fails comes first.
             "TIERWAY__ROUTING__BALANCE": "ordered",
             "OPS_KEY": KEY,
