@@ -168,7 +168,8 @@ export interface paths {
         get: operations["read_key"];
         put?: never;
         post?: never;
-        delete?: never;
+        /** Takes a key's secrets away, for good. Its name is not free again. */
+        delete: operations["delete_key"];
         options?: never;
         head?: never;
         /** Changes what is given; null takes it away. */
@@ -252,6 +253,23 @@ export interface paths {
         };
         /** This document. */
         get: operations["read_document"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/posture": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a buyer asks, answered from what was measured with its source and date, or with how to measure it. */
+        get: operations["read_posture"];
         put?: never;
         post?: never;
         delete?: never;
@@ -541,7 +559,7 @@ export interface components {
             /** @description One line, with the provider's own sentence where there is one. */
             detail: string;
             /** @enum {string} */
-            reason: "served" | "client_gone" | "internal" | "shutdown" | "invalid_json" | "invalid_value" | "request_too_large" | "request_timeout" | "unsupported_content_encoding" | "invalid_api_key" | "unknown_url" | "method_not_allowed" | "model_not_found" | "model_not_allowed" | "residency_unavailable" | "not_served" | "state_not_found" | "rate_limit_exceeded" | "insufficient_quota" | "ledger_unavailable" | "budget_paused" | "slow_down" | "no_deployment_available" | "unreachable" | "connect_timeout" | "reset" | "first_token_timeout" | "whole_timeout" | "idle_timeout" | "deadline" | "upstream_status" | "garbage" | "unreadable" | "not_held" | "no_answer" | "truncated" | "error_inside" | "throttled" | "credential_refused" | "account_refused" | "upstream_not_found" | "upstream_no_endpoint" | "rejected" | "context_too_long" | "silent" | "overtaken";
+            reason: "served" | "client_gone" | "internal" | "shutdown" | "invalid_json" | "invalid_value" | "request_too_large" | "request_timeout" | "unsupported_content_encoding" | "invalid_api_key" | "unknown_url" | "method_not_allowed" | "model_not_found" | "model_not_allowed" | "residency_unavailable" | "not_served" | "state_not_found" | "rate_limit_exceeded" | "insufficient_quota" | "ledger_unavailable" | "budget_paused" | "slow_down" | "no_deployment_available" | "unreachable" | "connect_timeout" | "reset" | "first_token_timeout" | "whole_timeout" | "idle_timeout" | "deadline" | "upstream_status" | "garbage" | "unreadable" | "not_held" | "no_answer" | "truncated" | "error_inside" | "diverged" | "throttled" | "credential_refused" | "account_refused" | "upstream_not_found" | "upstream_no_endpoint" | "rejected" | "context_too_long" | "silent" | "overtaken";
             /** @description The provider's HTTP status. */
             status: number | null;
             /** Format: date-time */
@@ -688,7 +706,7 @@ export interface components {
             /** @enum {string} */
             source: "file" | "store";
             /** @enum {string} */
-            state: "active" | "disabled" | "expired";
+            state: "active" | "disabled" | "expired" | "deleted";
             team: string | null;
             tokens_per_minute: number | null;
         };
@@ -726,7 +744,7 @@ export interface components {
             /** @enum {string} */
             source: "file" | "store";
             /** @enum {string} */
-            state: "active" | "disabled" | "expired";
+            state: "active" | "disabled" | "expired" | "deleted";
             team: string | null;
             tokens_per_minute: number | null;
         };
@@ -744,6 +762,51 @@ export interface components {
             p50_us: number | null;
             p99_us: number | null;
         };
+        /** @description Six questions, each answered from what was measured, or with how to measure it. */
+        Posture: {
+            answers: components["schemas"]["PostureAnswer"][];
+            /** @constant */
+            object: "posture";
+            /** @description The policy that it is about; null: all. */
+            policy: string | null;
+            /**
+             * Format: date-time
+             * @description The ledger was read from this time on.
+             */
+            since: string;
+            /**
+             * Format: date-time
+             * @description When the answers were made.
+             */
+            until: string;
+        };
+        /** @description The answer to one question. */
+        PostureAnswer: {
+            facts: components["schemas"]["PostureFact"][];
+            /** @description How to measure what is not known; null: everything is. */
+            how_to_measure: string | null;
+            /** @description Whether anything was measured. What is only configured is not. */
+            measured: boolean;
+            question: string;
+        };
+        /** @description Something that is known, and where from. */
+        PostureFact: {
+            /**
+             * Format: date-time
+             * @description The last time that it covers.
+             */
+            at: string;
+            /**
+             * Format: date-time
+             * @description The first time that it covers; null: one instant only.
+             */
+            since: string | null;
+            /** @description The ledger, the configuration, a drill, or statements about closed months. */
+            source: string;
+            topic: string;
+            /** @description With units. */
+            value: string;
+        };
         /** @description A row of the store that cannot be read. */
         QuarantinedRow: {
             /** @description The name of the key or team, or the number of the grant. */
@@ -758,11 +821,13 @@ export interface components {
             attempts: {
                 deployment: string;
                 duration_us: number;
+                /** @description Whether a fault was injected into it. */
+                injected_fault: boolean;
                 model: string | null;
                 /** @description How the provider names the request. */
                 provider_request_id: string | null;
                 /** @enum {string} */
-                reason: "served" | "client_gone" | "internal" | "shutdown" | "invalid_json" | "invalid_value" | "request_too_large" | "request_timeout" | "unsupported_content_encoding" | "invalid_api_key" | "unknown_url" | "method_not_allowed" | "model_not_found" | "model_not_allowed" | "residency_unavailable" | "not_served" | "state_not_found" | "rate_limit_exceeded" | "insufficient_quota" | "ledger_unavailable" | "budget_paused" | "slow_down" | "no_deployment_available" | "unreachable" | "connect_timeout" | "reset" | "first_token_timeout" | "whole_timeout" | "idle_timeout" | "deadline" | "upstream_status" | "garbage" | "unreadable" | "not_held" | "no_answer" | "truncated" | "error_inside" | "throttled" | "credential_refused" | "account_refused" | "upstream_not_found" | "upstream_no_endpoint" | "rejected" | "context_too_long" | "silent" | "overtaken";
+                reason: "served" | "client_gone" | "internal" | "shutdown" | "invalid_json" | "invalid_value" | "request_too_large" | "request_timeout" | "unsupported_content_encoding" | "invalid_api_key" | "unknown_url" | "method_not_allowed" | "model_not_found" | "model_not_allowed" | "residency_unavailable" | "not_served" | "state_not_found" | "rate_limit_exceeded" | "insufficient_quota" | "ledger_unavailable" | "budget_paused" | "slow_down" | "no_deployment_available" | "unreachable" | "connect_timeout" | "reset" | "first_token_timeout" | "whole_timeout" | "idle_timeout" | "deadline" | "upstream_status" | "garbage" | "unreadable" | "not_held" | "no_answer" | "truncated" | "error_inside" | "diverged" | "throttled" | "credential_refused" | "account_refused" | "upstream_not_found" | "upstream_no_endpoint" | "rejected" | "context_too_long" | "silent" | "overtaken";
                 region: string | null;
                 /** @description After the request was received; attempts may overlap. */
                 started_us: number | null;
@@ -774,7 +839,7 @@ export interface components {
             deployment: string | null;
             duration_us: number;
             /** @enum {string|null} */
-            endpoint: "chat" | "completions" | "embeddings" | "messages" | "count_tokens" | "responses" | "input_tokens" | "stored_responses" | null;
+            endpoint: "chat" | "completions" | "embeddings" | "messages" | "count_tokens" | "responses" | "input_tokens" | "conversations" | "stored_responses" | null;
             estimated: boolean;
             /** @description From the first attempt sent to the answer of another one. */
             failover_us: number | null;
@@ -797,6 +862,8 @@ export interface components {
             /** @description Deployments of the plan that were not asked, where nothing could be, or another model answered. */
             passed_over: {
                 deployment: string;
+                /** @description Whether faults were injected there then, or within a minute before: its state may follow from them. */
+                injected_fault: boolean;
                 model: string;
                 tier: string | null;
                 /** @description When it may be asked again, after the request was received. */
@@ -824,7 +891,7 @@ export interface components {
             /** @description How the provider of `deployment` names the request. */
             provider_request_id: string | null;
             /** @enum {string} */
-            reason: "served" | "client_gone" | "internal" | "shutdown" | "invalid_json" | "invalid_value" | "request_too_large" | "request_timeout" | "unsupported_content_encoding" | "invalid_api_key" | "unknown_url" | "method_not_allowed" | "model_not_found" | "model_not_allowed" | "residency_unavailable" | "not_served" | "state_not_found" | "rate_limit_exceeded" | "insufficient_quota" | "ledger_unavailable" | "budget_paused" | "slow_down" | "no_deployment_available" | "unreachable" | "connect_timeout" | "reset" | "first_token_timeout" | "whole_timeout" | "idle_timeout" | "deadline" | "upstream_status" | "garbage" | "unreadable" | "not_held" | "no_answer" | "truncated" | "error_inside" | "throttled" | "credential_refused" | "account_refused" | "upstream_not_found" | "upstream_no_endpoint" | "rejected" | "context_too_long" | "silent" | "overtaken";
+            reason: "served" | "client_gone" | "internal" | "shutdown" | "invalid_json" | "invalid_value" | "request_too_large" | "request_timeout" | "unsupported_content_encoding" | "invalid_api_key" | "unknown_url" | "method_not_allowed" | "model_not_found" | "model_not_allowed" | "residency_unavailable" | "not_served" | "state_not_found" | "rate_limit_exceeded" | "insufficient_quota" | "ledger_unavailable" | "budget_paused" | "slow_down" | "no_deployment_available" | "unreachable" | "connect_timeout" | "reset" | "first_token_timeout" | "whole_timeout" | "idle_timeout" | "deadline" | "upstream_status" | "garbage" | "unreadable" | "not_held" | "no_answer" | "truncated" | "error_inside" | "diverged" | "throttled" | "credential_refused" | "account_refused" | "upstream_not_found" | "upstream_no_endpoint" | "rejected" | "context_too_long" | "silent" | "overtaken";
             reasoning_tokens: number | null;
             region: string | null;
             request_id: string;
@@ -2129,6 +2196,97 @@ export interface operations {
             };
         };
     };
+    delete_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An ETag: nothing is changed where it is no longer the current one. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description With slashes as %2F. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As it is now. */
+            200: {
+                headers: {
+                    /** @description Which state this is, for If-Match. What is in the configuration has none. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Key"];
+                };
+            };
+            /** @description A field, parameter or header is not as it must be; `param` names it. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description No token of an operator. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This token may only look, or the session's request lacks `x-tierway-csrf`. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is none of that name, or this gateway keeps no ledger. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is one already, or it is in the configuration. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description It is not in the state that If-Match names. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The store cannot be used at the moment. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     change_key: {
         parameters: {
             query?: never;
@@ -2692,6 +2850,65 @@ export interface operations {
             };
             /** @description No token of an operator. */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    read_posture: {
+        parameters: {
+            query?: {
+                /** @description Only about this policy. */
+                policy?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Posture"];
+                };
+            };
+            /** @description A field, parameter or header is not as it must be; `param` names it. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description No token of an operator. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is none of that name, or this gateway keeps no ledger. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The store cannot be used at the moment. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
