@@ -96,7 +96,7 @@ fn ask(mut stream: impl Read + Write, host: &str, path: &str) -> io::Result<Stri
 }
 
 /// A TLS configuration that accepts any certificate.
-fn trusting() -> Result<ClientConfig, rustls::Error> {
+pub(super) fn trusting() -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(AcceptAnyCertificate(provider.signature_verification_algorithms));
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;

@@ -90,7 +90,16 @@ impl Staging {
     }
 }
 
+/// Beside each other: most of a drill is waiting.
 #[test]
+fn faults_end_with_the_drill_that_injected_them() {
+    std::thread::scope(|scope| {
+        scope.spawn(a_drill_at_a_running_gateway_is_seen_there_and_leaves_nothing);
+        scope.spawn(a_drill_that_is_interrupted_ends_its_faults);
+        scope.spawn(a_drill_that_is_killed_leaves_only_what_ends_by_itself);
+    });
+}
+
 fn a_drill_at_a_running_gateway_is_seen_there_and_leaves_nothing() {
     let staging = Staging::start(STAGING);
     let running = staging.begin(&["region-down", "--region", "us-east", "--model", "small", "--rate", "20", "--json"]);
@@ -115,7 +124,6 @@ fn a_drill_at_a_running_gateway_is_seen_there_and_leaves_nothing() {
     staging.gateway.stop();
 }
 
-#[test]
 fn a_drill_that_is_interrupted_ends_its_faults() {
     let staging = Staging::start(STAGING);
     let running = staging.begin(&["black-hole", "--model", "small"]);
@@ -123,12 +131,11 @@ fn a_drill_that_is_interrupted_ends_its_faults() {
     let pid = running.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
     let output = running.wait_with_output().expect("it was started here");
-    check(&output, 1, &["interrupted", "its faults have ended"]);
+    check(&output, 1, &["interrupted, and left nothing behind"]);
     assert_eq!(staging.faults(), [Value::Null; 0]);
     staging.gateway.stop();
 }
 
-#[test]
 fn a_drill_that_is_killed_leaves_only_what_ends_by_itself() {
     let staging = Staging::start(STAGING);
     let mut running = staging.begin(&["brown-out", "--model", "small"]);

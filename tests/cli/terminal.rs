@@ -6,13 +6,27 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-/// What a person sees of a gateway that served one request and refused another one, in the terminal `name`.
-fn shown(name: &str, colours: bool) -> String {
-    let place = Place::with(CONFIG);
+/// A terminal: what a person looks at, and what a program has as its output.
+pub(super) fn open_terminal() -> (File, File) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("the system has terminals");
     grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
     let path = ptsname(&terminal, Vec::new()).expect("it has a name").into_string().expect("it is text");
-    let stderr = File::options().read(true).write(true).open(path).expect("it opens");
+    let program = File::options().read(true).write(true).open(path).expect("it opens");
+    (File::from(terminal), program)
+}
+
+/// All that is shown in `terminal` until its programs have ended.
+pub(super) fn seen_in(mut terminal: File) -> String {
+    let mut seen = Vec::new();
+    // A terminal whose other side was closed is an error to its reader.
+    let _ = terminal.read_to_end(&mut seen);
+    text(&seen)
+}
+
+/// What a person sees of a gateway that served one request and refused another one, in the terminal `name`.
+fn shown(name: &str, colours: bool) -> String {
+    let place = Place::with(CONFIG);
+    let (terminal, stderr) = open_terminal();
     let mut command = place.command(&["serve"]);
     command.env("TERM", name).stdout(Stdio::piped()).stderr(stderr);
     if !colours {
@@ -21,12 +35,7 @@ fn shown(name: &str, colours: bool) -> String {
     let mut child = command.spawn().expect("the binary starts");
     // The command still has the terminal open: without that its end is never read.
     drop(command);
-    let reader = std::thread::spawn(move || {
-        let (mut seen, mut terminal) = (Vec::new(), File::from(terminal));
-        // A terminal whose other side was closed is an error to its reader.
-        let _ = terminal.read_to_end(&mut seen);
-        text(&seen)
-    });
+    let reader = std::thread::spawn(move || seen_in(terminal));
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut line = String::new();
     stdout.read_line(&mut line).expect("stdout is text");

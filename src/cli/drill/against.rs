@@ -8,11 +8,13 @@
 use super::client::{ClientRequest, KeyClient, ask};
 use super::drive::{AFTER, DrivenPolicy, LoadSpec, ScenarioProgress, SentRequest, TIMES, drive};
 use super::fault_api::FaultApi;
-use super::run::ScenarioRecord;
+use super::live::{DeploymentRow, LiveContext, ScenarioView};
+use super::run::{ScenarioRecord, title};
+use super::until_stopped;
 use crate::cli::gateway_client::{GatewayClient, GatewayClientError, GatewayUrl};
 use crate::cli::store::CommandError;
 use crate::clock::Clock;
-use crate::domain::drill::judge::DrillEvidence;
+use crate::domain::drill::judge::{DrillEvidence, PolicyLoad};
 use crate::domain::drill::scenario::Scenario;
 use crate::domain::drill::{DrillOutcome, DrillPhase, DrillRequest, judgement, percentile};
 use crate::domain::random::RandomValue;
@@ -23,7 +25,6 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// What its requests are called in the report: their key's policy is not known.
 const POLICY: &str = "the given key";
@@ -87,8 +88,7 @@ impl RunningGateway {
         };
         let regions = regions(&gateway, models, &args.models).await?;
         let driven = DrivenPolicy {
-            name: POLICY.into(),
-            priority: 1,
+            load: PolicyLoad { policy: POLICY.into(), priority: 1, reserved: false },
             models: args.models.iter().map(|model| model.as_str().into()).collect(),
             clients: vec![Arc::new(KeyClient { gateway, path, words: None })],
             regions: regions.iter().cloned().collect(),
@@ -133,16 +133,10 @@ impl RunningGateway {
         scenario: Scenario,
         region: Option<&str>,
         draw: RandomValue,
+        view: Option<&mut ScenarioView>,
     ) -> Result<ScenarioRecord, CommandError> {
         let region = self.target(region)?;
-        let mut interrupted = signal(SignalKind::interrupt()).map_err(CommandError::failed)?;
-        let mut terminated = signal(SignalKind::terminate()).map_err(CommandError::failed)?;
-        eprintln!("{}: {region} …", scenario.name());
-        let done = tokio::select! {
-            done = self.rehearse(scenario, region, draw) => done,
-            _ = interrupted.recv() => Err(CommandError::failed("the drill was interrupted; its faults have ended")),
-            _ = terminated.recv() => Err(CommandError::failed("the drill was stopped; its faults have ended")),
-        };
+        let done = until_stopped(self.rehearse(scenario, region, draw, view)).await;
         self.faults.end_all().await?;
         done
     }
@@ -152,13 +146,15 @@ impl RunningGateway {
         scenario: Scenario,
         region: &Arc<str>,
         draw: RandomValue,
+        view: Option<&mut ScenarioView>,
     ) -> Result<ScenarioRecord, CommandError> {
         let load = LoadSpec { rate: self.rate, factor: 1, times: TIMES, retries: false };
         let policies = [self.driven.clone()];
         let progress = ScenarioProgress::start(Clock);
-        let (sent, done) = tokio::join!(
+        let (sent, done, ()) = tokio::join!(
             drive(&policies, load, draw, &progress),
-            self.follow_script(scenario, region, draw, &progress)
+            self.follow_script(scenario, region, draw, &progress),
+            self.show(scenario, region, view, &progress)
         );
         done?;
         let requests = seen(sent);
@@ -168,8 +164,8 @@ impl RunningGateway {
             times: TIMES,
             requests: &requests,
             target: region,
-            confined: &if is_confined { vec![self.driven.name.clone()] } else { Vec::new() },
-            priorities: &[],
+            confined: &if is_confined { vec![self.driven.load.policy.clone()] } else { Vec::new() },
+            loads: &[],
             queue_wait: PROMISED,
             failover_objective: PROMISED,
             silent_after: PROMISED,
@@ -178,7 +174,7 @@ impl RunningGateway {
             overspent: None,
             untrusted: None,
         });
-        let (region, policies) = (Some(region.clone()), vec![self.driven.name.clone()]);
+        let (region, policies) = (Some(region.clone()), vec![self.driven.load.policy.clone()]);
         let finished_unix_ms = progress.clock.unix_ms();
         Ok(ScenarioRecord {
             scenario,
@@ -190,6 +186,40 @@ impl RunningGateway {
             checks,
             finished_unix_ms,
         })
+    }
+
+    /// Shows the scenario until it is stopped, or says that it runs.
+    async fn show(
+        &self,
+        scenario: Scenario,
+        region: &Arc<str>,
+        view: Option<&mut ScenarioView>,
+        progress: &ScenarioProgress,
+    ) {
+        let Some(view) = view else {
+            eprintln!("{}: {region} …", scenario.name());
+            return;
+        };
+        let context = LiveContext {
+            title: title(scenario, Some(region)),
+            target: Some(region.clone()),
+            regions: self.regions.clone(),
+            ..LiveContext::default()
+        };
+        view.show(&context, progress, async || self.deployments().await).await;
+    }
+
+    /// What the gateway says of its deployments; `None` where it does not answer.
+    async fn deployments(&self) -> Option<Vec<DeploymentRow>> {
+        let answer = self.faults.gateway().request(Method::GET, "/admin/v1/status").await.ok()?;
+        let status: Value = serde_json::from_slice(&answer).ok()?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let row = |one: &Value| DeploymentRow {
+            deployment: text(&one["deployment"]),
+            region: text(&one["region"]),
+            state: text(&one["state"]),
+        };
+        Some(status["deployments"].as_array()?.iter().map(row).collect())
     }
 
     /// Injects what `scenario` breaks, and ends it again; stops `progress` afterwards, and also where that fails.
@@ -276,6 +306,7 @@ fn seen(sent: Vec<SentRequest>) -> Vec<DrillRequest> {
             policy: sent.policy,
             stream: sent.stream,
             sent: sent.sent,
+            late: sent.late,
             first_bytes,
             outcome: sent.answer.outcome,
             refusals: sent.refusals,

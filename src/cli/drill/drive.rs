@@ -7,6 +7,7 @@
 use super::client::{ClientAnswer, ClientRequest, KeyClient};
 use super::retry;
 use crate::clock::Clock;
+use crate::domain::drill::judge::PolicyLoad;
 use crate::domain::drill::{DrillPhase, DrillRefusal, DrillWindow};
 use crate::domain::random::RandomValue;
 use parking_lot::Mutex;
@@ -28,8 +29,7 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A policy that requests are made under.
 #[derive(Clone)]
 pub(super) struct DrivenPolicy {
-    pub(super) name: Arc<str>,
-    pub(super) priority: u32,
+    pub(super) load: PolicyLoad,
     /// What is asked for in turn.
     pub(super) models: Vec<Arc<str>>,
     /// One for each key.
@@ -53,8 +53,11 @@ pub(super) struct LoadSpec {
 impl LoadSpec {
     /// From a request at `at` to the next one.
     fn pause(self, at: Duration) -> Duration {
-        let factor = if self.times.phase(at) == DrillPhase::During { self.factor } else { 1 };
-        Duration::from_secs(1) / (self.rate * factor).max(1)
+        Duration::from_secs(1) / (self.rate * self.factor_at(at)).max(1)
+    }
+
+    fn factor_at(self, at: Duration) -> u32 {
+        if self.times.phase(at) == DrillPhase::During { self.factor } else { 1 }
     }
 }
 
@@ -64,6 +67,8 @@ pub(super) struct SentRequest {
     pub(super) stream: bool,
     /// From the start of the scenario.
     pub(super) sent: Duration,
+    /// How much later than it was due.
+    pub(super) late: Duration,
     pub(super) answer: ClientAnswer,
     pub(super) refusals: Vec<DrillRefusal>,
 }
@@ -112,7 +117,16 @@ impl ScenarioProgress {
         self.ended.lock().iter().rev().any(|sent| sent.sent >= since && is_from(sent))
     }
 
-    fn elapsed(&self) -> Duration {
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// What `see` makes of the requests that have ended.
+    pub(super) fn look<T>(&self, see: impl FnOnce(&[SentRequest]) -> T) -> T {
+        see(&self.ended.lock())
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
         self.clock.now().saturating_duration_since(self.start)
     }
 }
@@ -126,24 +140,49 @@ pub(super) async fn drive(
 ) -> Vec<SentRequest> {
     let mut requests = JoinSet::new();
     let mut due = Duration::ZERO;
+    let mut reserved = ReservedTurns::default();
     for turn in 0_u64.. {
         progress.clock.sleep_until(progress.start + due).await;
-        if progress.stop.load(Ordering::Relaxed) {
+        if progress.is_stopped() {
             break;
         }
+        let of_reserved = reserved.next(load.factor_at(due));
         for driven in policies {
+            let Some(turn) = (if driven.load.reserved { of_reserved } else { Some(turn) }) else { continue };
             let (request, progress) = (driven.request(turn), progress.clone());
-            let (policy, stream, draw) = (driven.name.clone(), request.stream, draw.salted(turn));
+            let (policy, stream, draw) = (driven.load.policy.clone(), request.stream, draw.salted(turn));
             requests.spawn(async move {
                 let sent = progress.elapsed();
                 let (answer, refusals) = retry::ask(&request, load.retries, draw, progress.clock).await;
-                progress.ended.lock().push(SentRequest { policy, stream, sent, answer, refusals });
+                let late = sent.saturating_sub(due);
+                progress.ended.lock().push(SentRequest { policy, stream, sent, late, answer, refusals });
             });
         }
         due += load.pause(due);
     }
     while requests.join_next().await.is_some() {}
     std::mem::take(&mut *progress.ended.lock())
+}
+
+/// The turns of those who ask for reserved capacity: as many in a burst as without one, since it is theirs while others come
+/// in numbers.
+#[derive(Default)]
+struct ReservedTurns {
+    skipped: u32,
+    turns: u64,
+}
+
+impl ReservedTurns {
+    /// The number of their turn, where the one that begins is theirs too.
+    fn next(&mut self, factor: u32) -> Option<u64> {
+        self.skipped += 1;
+        if self.skipped < factor {
+            return None;
+        }
+        self.skipped = 0;
+        self.turns += 1;
+        Some(self.turns - 1)
+    }
 }
 
 impl DrivenPolicy {
@@ -162,6 +201,15 @@ impl DrivenPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_reserved_is_asked_for_as_often_in_a_burst() {
+        let mut turns = ReservedTurns::default();
+        let usual: Vec<_> = (0..3).map(|_| turns.next(1)).collect();
+        assert_eq!(usual, [Some(0), Some(1), Some(2)]);
+        let burst: Vec<_> = (0..30).filter_map(|_| turns.next(10)).collect();
+        assert_eq!(burst, [3, 4, 5]);
+    }
 
     #[test]
     fn a_burst_is_so_many_times_as_many_requests() {

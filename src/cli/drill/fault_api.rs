@@ -29,6 +29,11 @@ impl FaultApi {
         Self { client: Arc::new(client), active: Arc::default() }
     }
 
+    /// The gateway whose faults these are.
+    pub(super) fn gateway(&self) -> &GatewayClient {
+        &self.client
+    }
+
     /// Makes sure that faults may be injected, and that none is in force already.
     ///
     /// # Errors

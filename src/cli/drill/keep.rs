@@ -14,13 +14,13 @@ use std::sync::Arc;
 /// Keeps the report of each scenario of `result`, or says why none is kept. What a running gateway did is in its own metrics
 /// and receipts.
 pub(super) async fn keep(args: &DrillArgs, result: &DrillResult) {
-    let DrillTarget::Simulated(source, snapshot) = &result.target else { return };
-    let register = match args.store.place_of(snapshot) {
+    let DrillTarget::Simulated(config) = &result.target else { return };
+    let register = match args.store.place_of(&config.snapshot) {
         Ok(place) => place.register_to_read(false, Clock).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.message().trim_start_matches("error: ").to_owned()),
     };
     let kept = match register {
-        Ok(register) => write(&*register, source, result).await,
+        Ok(register) => write(&*register, &config.source, result).await,
         Err(why) => Err(why),
     };
     if let Err(why) = kept {

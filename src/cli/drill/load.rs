@@ -9,12 +9,13 @@ use crate::cli::gateway_client::{GatewayClient, GatewayUrl};
 use crate::config::Snapshot;
 use crate::domain::budget::{CreditUse, Scope};
 use crate::domain::call::Endpoint;
+use crate::domain::drill::judge::PolicyLoad;
 use crate::domain::drill::scenario::Scenario;
 use crate::domain::id::TierId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::{Policy, ResolvedName};
 use crate::domain::register::{Holder, KeyOverrides};
-use crate::domain::routing::table::{RoutingTable, Target};
+use crate::domain::routing::table::{RESERVED_PREFIX, RoutingTable, Target};
 use crate::domain::secret::Secret;
 use crate::relay::Relay;
 use std::sync::Arc;
@@ -36,19 +37,29 @@ const MOST_KEYS: u64 = 1_000;
 /// The credit of each key, in billionths of a dollar: more than a drill can spend.
 const CREDIT: i64 = 1_000_000_000_000;
 
-/// A policy, and the names that may be asked for under it.
-type PolicyWithModels = (Arc<Policy>, Vec<Arc<str>>);
+/// What is asked for under one policy.
+pub(super) struct PolicyModels {
+    policy: Arc<Policy>,
+    /// Whether these are `Pro/` names.
+    reserved: bool,
+    models: Vec<Arc<str>>,
+}
 
-/// The policies that requests can be made under, each with what is asked for; the others are not driven.
+/// What can be asked for under each policy, `Pro/` names apart; policies without anything are not driven.
 ///
 /// # Errors
 /// There is none.
-pub(super) fn usable_policies(snapshot: &Snapshot) -> anyhow::Result<Vec<PolicyWithModels>> {
-    let with_models = |policy: &Arc<Policy>| {
-        let models = models_of(policy, &snapshot.table);
-        (!models.is_empty()).then(|| (policy.clone(), models))
+pub(super) fn usable_models(snapshot: &Snapshot) -> anyhow::Result<Vec<PolicyModels>> {
+    let of_policy = |policy: &Arc<Policy>| {
+        let of = |reserved| {
+            let models =
+                if reserved { reserved_of(policy, &snapshot.table) } else { models_of(policy, &snapshot.table) };
+            PolicyModels { policy: policy.clone(), reserved, models }
+        };
+        [of(false), of(true)]
     };
-    let usable: Vec<_> = snapshot.policies.iter().filter_map(with_models).collect();
+    let all = snapshot.policies.iter().flat_map(of_policy);
+    let usable: Vec<_> = all.filter(|usable| !usable.models.is_empty()).collect();
     if usable.is_empty() {
         anyhow::bail!("no policy may use a model that serves chat completions: there is nothing to drive");
     }
@@ -60,25 +71,30 @@ pub(super) fn usable_policies(snapshot: &Snapshot) -> anyhow::Result<Vec<PolicyW
 /// # Errors
 /// A policy allows so few requests that no drill can be made under it.
 pub(super) async fn driven_policies(
-    usable: Vec<(Arc<Policy>, Vec<Arc<str>>)>,
-    load: LoadSpec,
+    usable: Vec<PolicyModels>,
+    spec: LoadSpec,
     url: &GatewayUrl,
     snapshot: &Snapshot,
     (admin, relay): (&AdminOperations, &Relay),
 ) -> anyhow::Result<Vec<DrivenPolicy>> {
     let mut driven = Vec::new();
-    for (policy, models) in usable {
+    for PolicyModels { policy, reserved, models } in usable {
+        let name: Arc<str> = if reserved { format!("{} (Pro/)", policy.name).into() } else { policy.name.clone() };
+        let spec = if reserved { LoadSpec { factor: 1, ..spec } } else { spec };
+        let kind = if reserved { "reserved" } else { "plain" };
         let mut keys = Vec::new();
-        for number in 1..=keys_needed(&policy, load)? {
-            keys.push(make_key(snapshot, admin, &policy, number).await?);
+        for number in 1..=keys_needed(&policy, spec)? {
+            keys.push(make_key(snapshot, admin, &policy, format!("drill/{}/{kind}/{number}", policy.name)).await?);
         }
         relay.apply_store_changes();
         let names = relay.names(keys.first()).map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
-        let regions = names.into_iter().flat_map(|name| name.regions).collect();
+        let names = names.into_iter().filter(|listed| listed.name.starts_with(RESERVED_PREFIX) == reserved);
+        let regions = names.flat_map(|name| name.regions).collect();
         let gateway = |key| GatewayClient::new(url.clone(), key, None);
         let client = |key| KeyClient { gateway: gateway(key), path: PATH, words: Some(WORDS) };
         let clients = keys.into_iter().map(|key| Arc::new(client(key))).collect();
-        driven.push(DrivenPolicy { name: policy.name.clone(), priority: policy.priority, models, clients, regions });
+        let load = PolicyLoad { policy: name, priority: policy.priority, reserved };
+        driven.push(DrivenPolicy { load, models, clients, regions });
     }
     Ok(driven)
 }
@@ -103,6 +119,14 @@ fn models_of(policy: &Policy, table: &RoutingTable) -> Vec<Arc<str>> {
     let models =
         names.iter().filter(|(_, is)| matches!(is, ResolvedName::Plain(Target::Model(model)) if chats(*model)));
     models.map(|(name, _)| name.clone()).collect()
+}
+
+/// The `Pro/` names that a key of `policy` may ask for.
+fn reserved_of(policy: &Policy, table: &RoutingTable) -> Vec<Arc<str>> {
+    let chats = |model| table.model(model).endpoints.contains(Endpoint::Chat);
+    let names = policy.usable_names(table).into_iter();
+    let reserved = names.filter(|(_, is)| matches!(is, ResolvedName::Reserved(model) if chats(*model)));
+    reserved.map(|(name, _)| name).collect()
 }
 
 /// So many keys that none of them reaches a limit of its own.
@@ -131,9 +155,8 @@ async fn make_key(
     snapshot: &Snapshot,
     admin: &AdminOperations,
     policy: &Policy,
-    number: u64,
+    name: String,
 ) -> anyhow::Result<Secret> {
-    let name = format!("drill/{}/{number}", policy.name);
     let new = NewKey {
         name: name.clone(),
         policy: policy.name.to_string(),

@@ -12,7 +12,10 @@ mod against;
 mod client;
 mod drive;
 mod fault_api;
+mod figures;
 mod keep;
+mod latencies;
+mod live;
 mod load;
 mod report;
 mod retry;
@@ -25,16 +28,19 @@ use super::serve::raise_open_files;
 use super::store::{CommandError, StoreArgs};
 use super::{find_config, print};
 use crate::clock::Clock;
-use crate::config::Snapshot;
+use crate::config::{Environment, ProcessEnvironment};
 use crate::domain::drill::scenario::Scenario;
 use crate::domain::random::RandomValue;
 use against::{AgainstArgs, RunningGateway};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use live::ScenarioView;
 use run::{DrillContext, ScenarioRecord};
+use simulated::SimulatedConfig;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 
 const EXAMPLES: &str = "\
 Exit codes: 0 every objective was met; 1 one was not, or the drill could not be made; 2 wrong usage; 78 the
@@ -60,6 +66,9 @@ pub(super) struct DrillArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print lines also where a terminal could show the drill as it runs
+    #[arg(long)]
+    plain: bool,
     /// Write a page with plots for people, which needs nothing beside itself
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -80,8 +89,8 @@ fn scenario_parser() -> impl TypedValueParser<Value = Scenario> {
 
 /// Where a drill is made.
 enum DrillTarget {
-    /// A configuration, as messages name it, with simulated providers.
-    Simulated(String, Arc<Snapshot>),
+    /// A configuration with simulated providers.
+    Simulated(Box<SimulatedConfig>),
     /// A gateway that runs somewhere, at this address.
     Running(String, Box<RunningGateway>),
 }
@@ -124,16 +133,24 @@ async fn rehearse(args: &DrillArgs) -> Result<DrillResult, CommandError> {
     }
     let say = |text: &str| if args.json { Ok(()) } else { print(text).map_err(CommandError::failed) };
     say(&text::head(&result))?;
+    let is_shown = !args.json && !args.plain && live::is_possible(ProcessEnvironment.variable("TERM").as_deref());
+    if is_shown {
+        live::restore_on_panic();
+    }
     for scenario in scenarios {
+        // Dropped before anything is printed.
+        let mut view = is_shown.then(ScenarioView::open).transpose().map_err(CommandError::failed)?;
         let (region, draw) = (args.region.as_deref(), RandomValue(args.seed));
         let done = match &result.target {
-            DrillTarget::Running(_, gateway) => gateway.run(scenario, region, draw).await?,
-            DrillTarget::Simulated(_, snapshot) => {
-                let region = region.map(str::to_owned);
-                let context = DrillContext { snapshot: snapshot.clone(), scenario, region, draw };
-                run::run(context).await.map_err(|error| CommandError::failed(format!("{error:#}")))?
+            DrillTarget::Running(_, gateway) => gateway.run(scenario, region, draw, view.as_mut()).await,
+            DrillTarget::Simulated(config) => {
+                let (snapshot, region, view) = (config.snapshot.clone(), region.map(str::to_owned), view.as_mut());
+                let running = run::run(DrillContext { snapshot, scenario, region, draw, view });
+                until_stopped(async { running.await.map_err(|error| CommandError::failed(format!("{error:#}"))) }).await
             }
         };
+        drop(view);
+        let done = done?;
         say(&text::scenario(&done))?;
         result.scenarios.push(done);
     }
@@ -146,6 +163,20 @@ async fn rehearse(args: &DrillArgs) -> Result<DrillResult, CommandError> {
     }
     keep::keep(args, &result).await;
     Ok(result)
+}
+
+/// What comes of `work`, unless the process is to stop: then a terminal is to be left as it was, and faults are to end.
+///
+/// # Errors
+/// Those of `work`; it was stopped.
+async fn until_stopped<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(CommandError::failed)?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(CommandError::failed)?;
+    tokio::select! {
+        done = work => done,
+        _ = interrupted.recv() => Err(CommandError::failed("the drill was interrupted, and left nothing behind")),
+        _ = terminated.recv() => Err(CommandError::failed("the drill was stopped, and left nothing behind")),
+    }
 }
 
 /// What is rehearsed, in order.
@@ -172,19 +203,18 @@ async fn target(args: &DrillArgs) -> Result<DrillTarget, CommandError> {
         let gateway = RunningGateway::find(&args.against, url, Clock).await?;
         return Ok(DrillTarget::Running(url.to_string(), Box::new(gateway)));
     }
-    let loaded =
-        find_config(args.store.config()).and_then(|source| Ok((source.name().to_owned(), simulated::load(&source)?)));
-    let (source, snapshot) = loaded.map_err(|problems| CommandError::configuration(problems.render(true)))?;
+    let path = args.store.config().map(Path::to_path_buf);
+    let loading = spawn_blocking(move || find_config(path.as_deref()).and_then(|source| simulated::load(&source)));
+    let config = loading.await.map_err(CommandError::failed)?;
+    let config = config.map_err(|problems| CommandError::configuration(problems.render(true)))?;
+    let (source, regions) = (&config.source, &config.snapshot.table.regions);
     if let Some(region) = &args.region
-        && !snapshot.table.regions.iter().any(|known| **known == **region)
+        && !regions.iter().any(|known| **known == **region)
     {
-        let known: Vec<&str> = snapshot.table.regions.iter().map(|region| &**region).collect();
-        return Err(CommandError::usage(format!(
-            "there is no region {region} in {source}; there are: {}",
-            known.join(", ")
-        )));
+        let known = regions.join(", ");
+        return Err(CommandError::usage(format!("there is no region {region} in {source}; there are: {known}")));
     }
-    Ok(DrillTarget::Simulated(source, Arc::new(snapshot)))
+    Ok(DrillTarget::Simulated(Box::new(config)))
 }
 
 fn write_report(file: &Path, page: &str) -> Result<(), CommandError> {

@@ -3,7 +3,8 @@
 //! Start reading at [`run`].
 
 use super::drive::{AFTER, DrivenPolicy, LOOK_EVERY, LoadSpec, ScenarioProgress, SentRequest, TIMES, drive};
-use super::load::{driven_policies, rate, usable_policies};
+use super::live::{DeploymentRow, LiveContext, ScenarioView};
+use super::load::{driven_policies, rate, usable_models};
 use super::simulated;
 use super::untrusted::UntrustedHost;
 use crate::cli::gateway_client::GatewayUrl;
@@ -17,6 +18,7 @@ use crate::domain::drill::scenario::Scenario;
 use crate::domain::drill::{DrillRequest, DrillWindow, judgement};
 use crate::domain::random::RandomValue;
 use crate::domain::receipt::Receipt;
+use crate::domain::status::DeploymentStatus;
 use crate::http::conn::listener::Listener;
 use crate::http::conn::workers::WorkerThreads;
 use crate::random::Rng;
@@ -35,12 +37,14 @@ use tokio::net::TcpListener;
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a scenario is run with.
-pub(super) struct DrillContext {
+pub(super) struct DrillContext<'a> {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) scenario: Scenario,
     /// The region that breaks, where one is named.
     pub(super) region: Option<String>,
     pub(super) draw: RandomValue,
+    /// Where it is shown while it runs; `None`: a line says that it does.
+    pub(super) view: Option<&'a mut ScenarioView>,
 }
 
 /// What came of a scenario.
@@ -65,18 +69,27 @@ impl ScenarioRecord {
 
     /// What happened, in a sentence without a full stop.
     pub(super) fn about(&self) -> String {
-        let about = self.scenario.about();
-        self.region.as_ref().map_or_else(|| about.to_owned(), |region| format!("{region} {about}"))
+        about(self.scenario, self.region.as_ref())
     }
+}
+
+/// What happens in `scenario`, in a sentence without a full stop.
+fn about(scenario: Scenario, region: Option<&Arc<str>>) -> String {
+    region.map_or_else(|| scenario.about().to_owned(), |region| format!("{region} {}", scenario.about()))
+}
+
+/// The same behind its name.
+pub(super) fn title(scenario: Scenario, region: Option<&Arc<str>>) -> String {
+    format!("{}: {}", scenario.name(), about(scenario, region))
 }
 
 /// Runs one scenario on a gateway of its own: what one leaves behind does not change the next.
 ///
 /// # Errors
 /// The configuration cannot be simulated.
-pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioRecord> {
+pub(super) async fn run(context: DrillContext<'_>) -> anyhow::Result<ScenarioRecord> {
     let clock = Clock;
-    let DrillContext { snapshot, scenario, region, draw } = context;
+    let DrillContext { snapshot, scenario, region, draw, view } = context;
     let ledger = Arc::new(DrillLedger::default());
     let books = Stores { ledger: ledger.clone(), ..Stores::memory().await };
     let build = BuildMetadata { version: super::super::VERSION, revision: None };
@@ -86,7 +99,7 @@ pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioRecord>
     let (relay, admin) = (gateway.relay.clone(), gateway.app.admin.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url: GatewayUrl = format!("http://{}", listener.local_addr()?).parse().map_err(anyhow::Error::msg)?;
-    let usable = usable_policies(&snapshot)?;
+    let usable = usable_models(&snapshot)?;
     let (factor, retries) = (scenario.load_factor(), !scenario.breaks_a_region());
     let load = LoadSpec { rate: rate(scenario, usable.len()), factor, times: TIMES, retries };
     let policies = driven_policies(usable, load, &url, &snapshot, (&admin, &relay)).await?;
@@ -95,19 +108,19 @@ pub(super) async fn run(context: DrillContext) -> anyhow::Result<ScenarioRecord>
     let public = Listener::from(listener).shared_by(threads.workers().runtimes())?;
     let lifecycle = gateway.lifecycle.clone();
     let serving = tokio::spawn(gateway.serve_by(threads.workers().clone(), public, None));
-    eprintln!("{}: {} …", scenario.name(), region.as_deref().unwrap_or("every region"));
     let untrusted = if scenario == Scenario::BadTls { Some(UntrustedHost::start().await?) } else { None };
     let place =
         DrillPlace { snapshot: &snapshot, relay: &relay, policies: &policies, region: region.as_ref(), untrusted };
     let progress = ScenarioProgress::start(clock);
     let breaking = place.follow_script(scenario, draw, &progress);
-    let (sent, done) = tokio::join!(drive(&policies, load, draw, &progress), breaking);
+    let showing = place.show(scenario, view, &progress);
+    let (sent, done, ()) = tokio::join!(drive(&policies, load, draw, &progress), breaking, showing);
     done?;
     let requests = joined(sent, &ledger.settled(&relay, clock).await);
     lifecycle.shut_down(Duration::ZERO, Duration::ZERO).await;
     serving.await?;
     let checks = place.judged(scenario, &requests);
-    let policies = policies.into_iter().map(|driven| driven.name).collect();
+    let policies = policies.into_iter().map(|driven| driven.load.policy).collect();
     let finished_unix_ms = clock.unix_ms();
     Ok(ScenarioRecord { scenario, region, policies, rate: load.rate, times: TIMES, requests, checks, finished_unix_ms })
 }
@@ -140,6 +153,27 @@ impl DrillPlace<'_> {
         }
         progress.stop();
         broken
+    }
+
+    /// Shows the scenario until it is stopped, or says that it runs.
+    async fn show(&self, scenario: Scenario, view: Option<&mut ScenarioView>, progress: &ScenarioProgress) {
+        let Some(view) = view else {
+            eprintln!("{}: {} …", scenario.name(), self.region.map_or("every region", |region| &**region));
+            return;
+        };
+        let context = LiveContext {
+            title: title(scenario, self.region),
+            target: self.region.cloned(),
+            regions: self.snapshot.table.regions.clone(),
+            ..LiveContext::default()
+        };
+        let row = |status: DeploymentStatus| DeploymentRow {
+            deployment: status.deployment.to_string(),
+            region: status.region.to_string(),
+            state: status.state_label().to_owned(),
+        };
+        view.show(&context, progress, async || Some(self.relay.deployment_statuses().1.into_iter().map(row).collect()))
+            .await;
     }
 
     async fn break_region(
@@ -178,14 +212,14 @@ impl DrillPlace<'_> {
 
     fn judged(&self, scenario: Scenario, requests: &[DrillRequest]) -> Vec<DrillCheck> {
         let settings = &self.snapshot.table.settings;
-        let priorities: Vec<_> = self.policies.iter().map(|driven| (driven.name.clone(), driven.priority)).collect();
+        let loads: Vec<_> = self.policies.iter().map(|driven| driven.load.clone()).collect();
         judgement(&DrillEvidence {
             scenario,
             times: TIMES,
             requests,
             target: self.region.map_or("", |region| &**region),
             confined: &self.region.map_or_else(Vec::new, |region| confined(self.policies, region)),
-            priorities: &priorities,
+            loads: &loads,
             queue_wait: settings.queue_wait,
             failover_objective: self.snapshot.telemetry.failover_objective,
             silent_after: settings.silent_after,
@@ -219,7 +253,7 @@ fn dispensable(snapshot: &Snapshot, policies: &[DrivenPolicy]) -> Vec<Arc<str>> 
 /// The policies that reach nothing but `region`.
 fn confined(policies: &[DrivenPolicy], region: &Arc<str>) -> Vec<Arc<str>> {
     let alone = policies.iter().filter(|driven| driven.regions.iter().eq([region]));
-    alone.map(|driven| driven.name.clone()).collect()
+    alone.map(|driven| driven.load.policy.clone()).collect()
 }
 
 fn overspent(relay: &Relay) -> Vec<String> {
@@ -240,6 +274,7 @@ fn joined(sent: Vec<SentRequest>, receipts: &[Arc<Receipt>]) -> Vec<DrillRequest
             policy: sent.policy,
             stream: sent.stream,
             sent: sent.sent,
+            late: sent.late,
             first_bytes: sent.answer.first_bytes,
             outcome: sent.answer.outcome,
             refusals: sent.refusals,

@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`load`].
 
+use super::latencies::first_tokens;
 use crate::config::{
     ConfigSource, Environment, NetworkSettings, OnAbandon, OutputCeiling, Problems, ProcessEnvironment, ProtocolName,
     ProviderTransport, SimSettings, Snapshot,
@@ -10,32 +11,48 @@ use crate::domain::id::ProviderId;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What begins the names of variables that override settings.
 const OVERRIDES: &str = "TIERWAY__";
 
-/// How a provider answers that is simulated for a drill: as a fast one does. Nothing is known of the real one.
+/// How a provider answers that is simulated for a drill, where nothing is known of the real one: as a fast one does.
 pub(super) const SIMULATED: SimSettings =
     SimSettings { first_token: Duration::from_millis(60), tokens_per_second: 100, error_rate_bp: 0 };
 
+/// A configuration whose providers are simulated.
+pub(super) struct SimulatedConfig {
+    /// Its file, as messages name it.
+    pub(super) source: String,
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Providers that begin to answer as soon as the ledger says they do, with that time.
+    pub(super) from_ledger: Vec<(Arc<str>, Duration)>,
+}
+
 /// Compiles `source` and replaces its providers. Those that are simulated already stay as they are, but for their error
-/// rate. A credential that is not set here is not needed: nothing is sent anywhere.
+/// rate. A credential that is not set here is not needed: nothing is sent anywhere. Blocks, where its ledger is read.
 ///
 /// # Errors
 /// Every problem of the configuration.
-pub(super) fn load(source: &ConfigSource) -> Result<Snapshot, Problems> {
+pub(super) fn load(source: &ConfigSource) -> Result<SimulatedConfig, Problems> {
     let mut snapshot = crate::config::load(source, &DrillEnvironment, &[])?;
-    for provider in &mut snapshot.providers {
-        let own = match &provider.kind {
-            ProviderTransport::Sim(own) => SimSettings { error_rate_bp: 0, ..*own },
-            ProviderTransport::Network(_) => SIMULATED,
+    let first_tokens = first_tokens(&snapshot);
+    let mut from_ledger = Vec::new();
+    for (provider, id) in snapshot.providers.iter_mut().zip(0..) {
+        let own = match (&provider.kind, first_tokens.get(&ProviderId(id))) {
+            (ProviderTransport::Sim(own), _) => SimSettings { error_rate_bp: 0, ..*own },
+            (ProviderTransport::Network(_), Some(first_token)) => {
+                from_ledger.push((provider.name.clone(), *first_token));
+                SimSettings { first_token: *first_token, ..SIMULATED }
+            }
+            (ProviderTransport::Network(_), None) => SIMULATED,
         };
         provider.kind = ProviderTransport::Sim(own);
     }
     // It is asked on loopback, by this process alone.
     snapshot.server.tls = None;
-    Ok(snapshot)
+    Ok(SimulatedConfig { source: source.name().to_owned(), snapshot: Arc::new(snapshot), from_ledger })
 }
 
 /// As `snapshot`, but the providers in `region` are the host at `host`, over TLS.

@@ -8,6 +8,8 @@ use crate::domain::drill::judge::{DrillCheck, MeasuredValue, first_tokens};
 use crate::domain::drill::{DrillOutcome, DrillPhase, percentile};
 use serde_json::{Map, Value, json};
 use std::fmt::Alignment;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What a drill cannot show.
 const SIMULATED_CAVEAT: &str = "Providers are simulated: this shows how the gateway, on this configuration, treats such an \
@@ -25,22 +27,34 @@ pub(super) fn caveat(result: &DrillResult) -> &'static str {
 
 /// What was rehearsed at.
 pub(super) fn source(result: &DrillResult) -> &str {
-    let (DrillTarget::Simulated(source, _) | DrillTarget::Running(source, _)) = &result.target;
-    source
+    match &result.target {
+        DrillTarget::Simulated(config) => &config.source,
+        DrillTarget::Running(url, _) => url,
+    }
 }
 
 /// What is said before anything runs.
 pub(super) fn head(result: &DrillResult) -> String {
     let what = match &result.target {
-        DrillTarget::Simulated(_, snapshot) => format!(
-            "{} providers simulated in {} regions, first token after {} ms unless the file says otherwise",
-            snapshot.providers.len(),
-            snapshot.table.regions.len(),
-            SIMULATED.first_token.as_millis(),
+        DrillTarget::Simulated(config) => format!(
+            "{} providers simulated in {} regions, {}",
+            config.snapshot.providers.len(),
+            config.snapshot.table.regions.len(),
+            latencies(&config.from_ledger),
         ),
         DrillTarget::Running(..) => "faults are injected there, each for some seconds".to_owned(),
     };
     format!("{}: {what}\n{}\n", source(result), caveat(result))
+}
+
+/// How soon simulated providers answer.
+fn latencies(from_ledger: &[(Arc<str>, Duration)]) -> String {
+    let stated = format!("first token after {} ms unless the file says otherwise", SIMULATED.first_token.as_millis());
+    if from_ledger.is_empty() {
+        return stated;
+    }
+    let known = from_ledger.iter().map(|(provider, time)| format!("{provider} {} ms", time.as_millis()));
+    format!("first token as the ledger has it: {}; {stated}", known.collect::<Vec<_>>().join(", "))
 }
 
 /// One scenario, a line for each check.
@@ -105,11 +119,18 @@ pub(super) fn json(result: &DrillResult) -> Value {
         "object": "drill",
         "configuration": matches!(result.target, DrillTarget::Simulated(..)).then(|| source(result)),
         "gateway": matches!(result.target, DrillTarget::Running(..)).then(|| source(result)),
+        "first_token_ms_from_ledger": from_ledger(result),
         "seed": result.seed,
         "caveat": caveat(result),
         "passed": result.passed(),
         "scenarios": result.scenarios.iter().map(scenario_json).collect::<Vec<_>>(),
     })
+}
+
+fn from_ledger(result: &DrillResult) -> Map<String, Value> {
+    let DrillTarget::Simulated(config) = &result.target else { return Map::new() };
+    let known = config.from_ledger.iter();
+    known.map(|(provider, time)| (provider.to_string(), json!(time.as_millis() as u64))).collect()
 }
 
 fn scenario_json(result: &ScenarioRecord) -> Value {

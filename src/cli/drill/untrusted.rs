@@ -84,61 +84,15 @@ async fn meet(socket: TcpStream, acceptor: TlsAcceptor, seen: Arc<SeenCounters>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::pki_types::{ServerName, UnixTime};
-    use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+    use crate::cli::healthcheck::trusting;
+    use rustls::pki_types::ServerName;
     use tokio::io::AsyncWriteExt;
     use tokio_rustls::TlsConnector;
-
-    /// What no gateway may do.
-    #[derive(Debug)]
-    struct AcceptsAll;
-
-    impl ServerCertVerifier for AcceptsAll {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-        }
-    }
 
     #[tokio::test]
     async fn a_client_that_accepts_everything_is_found_out() {
         let host = UntrustedHost::start().await.expect("loopback has a free port");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("this provider has both versions")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptsAll))
-            .with_no_client_auth();
+        let config = trusting().expect("this provider has both versions");
         let socket = TcpStream::connect(host.address).await.expect("it listens");
         let name = ServerName::try_from("localhost").expect("it is a name");
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.expect("it accepts all");

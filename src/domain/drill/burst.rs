@@ -4,17 +4,19 @@
 //!
 //! Start reading in [`judge`].
 
-use super::judge::{DrillCheck, DrillEvidence, MeasuredValue, broken, first_tokens, none_of, overspent, unsaid};
+use super::judge::{
+    DrillCheck, DrillEvidence, MeasuredValue, SHARED_MACHINE, broken, first_tokens, lateness, none_of, overspent,
+    unsaid,
+};
 use super::{DrillOutcome, DrillPhase, DrillRefusal, DrillRequest, percentile};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How much later first tokens of a higher priority may come than without the burst: a tenth of their time …
+/// How much later first tokens of a higher priority may come than without the burst: a tenth of their time, and
+/// [`SHARED_MACHINE`] more.
 const LATER_BY: u32 = 10;
-/// … and this, for clients, gateway and providers that share one machine in a drill.
-const SHARED_MACHINE: Duration = Duration::from_millis(50);
 /// How much longer than a request may wait its turn the last refusals may come after the burst.
 const RECOVERY_SLACK: Duration = Duration::from_secs(1);
 /// A burst of less than this share of what was to be sent shows less than it should.
@@ -25,11 +27,11 @@ pub fn judge(evidence: &DrillEvidence<'_>) -> Vec<DrillCheck> {
     let mut checks = vec![load(evidence), failed_before(evidence), broken_off(evidence), unexplained(evidence)];
     checks.push(unsaid(evidence));
     checks.extend(broken(evidence));
-    let lowest = evidence.priorities.iter().map(|(_, priority)| *priority).min().unwrap_or_default();
-    for (policy, priority) in evidence.priorities {
-        let comes_first = *priority > lowest;
-        checks.push(given_up(evidence, policy, comes_first));
-        checks.push(first_token(evidence, policy, comes_first));
+    let lowest = evidence.loads.iter().map(|load| load.priority).min().unwrap_or_default();
+    for load in evidence.loads {
+        let comes_first = load.reserved || load.priority > lowest;
+        checks.push(given_up(evidence, &load.policy, comes_first));
+        checks.push(first_token(evidence, &load.policy, comes_first));
     }
     checks.push(recovery(evidence));
     checks.extend(overspent(evidence));
@@ -50,14 +52,25 @@ fn shown(name: impl Into<Cow<'static, str>>, measured: MeasuredValue, detail: St
     DrillCheck { name: name.into(), measured, objective: None, detail, passed: true }
 }
 
-/// How many times as many requests came as before.
+/// How many times as many requests came as before, those for reserved capacity aside: these stay as many.
 fn load(evidence: &DrillEvidence<'_>) -> DrillCheck {
     let (before, during) = (evidence.times.broken_from, evidence.times.broken_until - evidence.times.broken_from);
-    let rate = |phase, lasted: Duration| of_phase(evidence, phase).count() as f64 / lasted.as_secs_f64();
+    let reserved =
+        |request: &&DrillRequest| evidence.loads.iter().any(|load| load.reserved && load.policy == request.policy);
+    let rate = |phase, lasted: Duration| {
+        of_phase(evidence, phase).filter(|request| !reserved(request)).count() as f64 / lasted.as_secs_f64()
+    };
     let (usual, burst) = (rate(DrillPhase::Before, before), rate(DrillPhase::During, during));
     let factor = if usual > 0.0 { burst / usual } else { 0.0 };
     let short = factor < f64::from(evidence.scenario.load_factor()) * ENOUGH_SENT;
-    let why = if short { "; this machine could not send more" } else { "" };
+    let late = lateness(evidence);
+    let why = if short {
+        "; this machine could not send more".to_owned()
+    } else if late > SHARED_MACHINE {
+        format!("; this machine sent them up to {} ms late, which the times below may be more", late.as_millis())
+    } else {
+        String::new()
+    };
     shown("load, times the usual", MeasuredValue::Ratio(factor), format!("{usual:.0} → {burst:.0} requests/s{why}"))
 }
 
@@ -137,7 +150,7 @@ fn first_token(evidence: &DrillEvidence<'_>, policy: &Arc<str>, comes_first: boo
     let name = format!("first token in the burst, p99, policy {policy}");
     let measured = during.1.map_or(MeasuredValue::Nothing, MeasuredValue::Time);
     let Some(usual) = before.1.filter(|_| comes_first) else { return shown(name, measured, detail) };
-    let objective = usual + usual / LATER_BY + SHARED_MACHINE;
+    let objective = usual + usual / LATER_BY + SHARED_MACHINE.max(lateness(evidence));
     DrillCheck {
         name: name.into(),
         measured,
@@ -164,6 +177,7 @@ fn recovery(evidence: &DrillEvidence<'_>) -> DrillCheck {
 #[cfg(test)]
 mod tests {
     use super::super::DrillWindow;
+    use super::super::judge::PolicyLoad;
     use super::super::scenario::Scenario;
     use super::*;
 
@@ -176,6 +190,7 @@ mod tests {
             policy: policy.into(),
             stream: true,
             sent: Duration::from_millis(sent_ms),
+            late: Duration::ZERO,
             first_bytes: Some(Duration::from_millis(60)),
             outcome: DrillOutcome::Answered,
             refusals: Vec::new(),
@@ -211,14 +226,14 @@ mod tests {
         all
     }
 
-    fn judged(requests: &[DrillRequest], priorities: &[(Arc<str>, u32)]) -> Vec<DrillCheck> {
+    fn judged(requests: &[DrillRequest], loads: &[PolicyLoad]) -> Vec<DrillCheck> {
         judge(&DrillEvidence {
             scenario: Scenario::Burst10x,
             times: TIMES,
             requests,
             target: "",
             confined: &[],
-            priorities,
+            loads,
             queue_wait: Duration::from_secs(1),
             failover_objective: Duration::from_secs(1),
             silent_after: Duration::from_secs(1),
@@ -229,20 +244,21 @@ mod tests {
         })
     }
 
-    fn priorities(of_pro: u32) -> Vec<(Arc<str>, u32)> {
-        vec![("pro".into(), of_pro), ("standard".into(), 1)]
+    fn loads(of_pro: u32, reserved: bool) -> [PolicyLoad; 2] {
+        let load = |policy: &str, priority, reserved| PolicyLoad { policy: policy.into(), priority, reserved };
+        [load("pro", of_pro, reserved), load("standard", 1, false)]
     }
 
     /// The checks that fail.
     fn failing(requests: &[DrillRequest]) -> Vec<Cow<'static, str>> {
-        judged(requests, &priorities(8)).into_iter().filter(|check| !check.passed).map(|check| check.name).collect()
+        judged(requests, &loads(8, false)).into_iter().filter(|check| !check.passed).map(|check| check.name).collect()
     }
 
     #[test]
     fn a_burst_that_the_lowest_priority_pays_for_passes() {
         let requests = good();
         assert_eq!(failing(&requests), Vec::<Cow<str>>::new());
-        let checks = judged(&requests, &priorities(8));
+        let checks = judged(&requests, &loads(8, false));
         let of = |name: &str| checks.iter().find(|check| check.name == name).expect("it is judged");
         assert_eq!(of("load, times the usual").measured, MeasuredValue::Ratio(10.0));
         let shed = of("requests without an answer, policy standard");
@@ -295,16 +311,30 @@ mod tests {
 
     #[test]
     fn where_no_priority_is_higher_nobody_comes_first() {
-        let checks = judged(&good(), &priorities(1));
+        let checks = judged(&good(), &loads(1, false));
         let of_policies = checks.iter().filter(|check| check.name.contains("policy"));
         assert!(of_policies.clone().count() == 4 && of_policies.clone().all(|check| check.objective.is_none()));
+        let checks = judged(&good(), &loads(1, true));
+        let judged = checks.iter().filter(|check| check.name.ends_with("policy pro") && check.objective.is_some());
+        assert_eq!(judged.count(), 2, "what is reserved is not to be disturbed");
+    }
+
+    #[test]
+    fn a_machine_that_is_late_itself_is_named() {
+        let mut requests = good();
+        requests.iter_mut().for_each(|one| one.late = Duration::from_millis(51));
+        let detail = &judged(&requests, &loads(8, false))[0].detail;
+        assert!(
+            detail.ends_with("; this machine sent them up to 51 ms late, which the times below may be more"),
+            "{detail}"
+        );
     }
 
     #[test]
     fn a_burst_that_could_not_be_sent_says_so() {
         let mut requests = good();
         requests.retain(|one| TIMES.phase(one.sent) != DrillPhase::During || one.sent.as_millis() % 20 == 0);
-        let check = &judged(&requests, &priorities(8))[0];
+        let check = &judged(&requests, &loads(8, false))[0];
         assert_eq!(
             (check.measured, &*check.detail),
             (MeasuredValue::Ratio(5.0), "20 → 100 requests/s; this machine could not send more")

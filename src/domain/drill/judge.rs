@@ -15,6 +15,10 @@ const MOST_REASONS: usize = 4;
 /// How much more than its time a probe may come late: a request must be there for it.
 const PROBE_SLACK: Duration = Duration::from_secs(1);
 
+/// How much later than due requests may be sent before the times of a scenario are taken for the machine's as well: it is
+/// client, gateway and provider at once.
+pub(super) const SHARED_MACHINE: Duration = Duration::from_millis(50);
+
 /// Everything that is judged of one scenario.
 pub struct DrillEvidence<'a> {
     /// What was rehearsed.
@@ -27,8 +31,8 @@ pub struct DrillEvidence<'a> {
     pub target: &'a str,
     /// The policies whose requests may go to no other region.
     pub confined: &'a [Arc<str>],
-    /// Every policy with its priority.
-    pub priorities: &'a [(Arc<str>, u32)],
+    /// Whose requests were sent.
+    pub loads: &'a [PolicyLoad],
     /// The longest that a request waits for a place at a full deployment, as configured.
     pub queue_wait: Duration,
     /// How long a failover may take, as configured.
@@ -43,6 +47,17 @@ pub struct DrillEvidence<'a> {
     pub overspent: Option<&'a [String]>,
     /// What reached a host with a certificate that nobody trusts, where there was one.
     pub untrusted: Option<UntrustedHostRecord>,
+}
+
+/// Requests of one policy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyLoad {
+    /// As requests name it: the policy's name, marked where these are for reserved capacity.
+    pub policy: Arc<str>,
+    /// The policy's priority.
+    pub priority: u32,
+    /// Whether they ask for reserved capacity, which others may not disturb.
+    pub reserved: bool,
 }
 
 /// What reached a host with a certificate that nobody trusts.
@@ -109,7 +124,10 @@ pub fn first_tokens<'a>(
 pub fn judge(evidence: &DrillEvidence<'_>) -> Vec<DrillCheck> {
     let mut checks = vec![failed(evidence), unsaid(evidence)];
     checks.extend(broken(evidence));
-    checks.extend([route_around(evidence), first_token(evidence), attempts(evidence)]);
+    checks.extend([route_around(evidence), first_token(evidence, None)]);
+    let reserved = evidence.loads.iter().filter(|load| load.reserved);
+    checks.extend(reserved.map(|load| first_token(evidence, Some(&load.policy))));
+    checks.push(attempts(evidence));
     checks.extend(recovery(evidence));
     checks.extend(overspent(evidence));
     checks.extend(evidence.untrusted.map(untrusted));
@@ -184,10 +202,28 @@ pub(super) fn broken(evidence: &DrillEvidence<'_>) -> Option<DrillCheck> {
     })
 }
 
-/// How long a request may take to be routed round: as configured, and where the region is silent, after that was noticed.
+/// How late this machine sent the requests while it was broken, the last of 100 of them.
+pub(super) fn lateness(evidence: &DrillEvidence<'_>) -> Duration {
+    let is_during = |request: &&DrillRequest| evidence.times.phase(request.sent) == DrillPhase::During;
+    let mut late: Vec<Duration> = evidence.requests.iter().filter(is_during).map(|request| request.late).collect();
+    late.sort_unstable();
+    percentile(&late, 99).unwrap_or_default()
+}
+
+/// The same where it is so much that times are no longer the gateway's alone, with what a reader has to know of it.
+fn machine_lateness(evidence: &DrillEvidence<'_>) -> (Duration, String) {
+    let late = lateness(evidence);
+    if late <= SHARED_MACHINE {
+        return (Duration::ZERO, String::new());
+    }
+    (late, format!("; {} ms more are granted: so late did this machine send them", late.as_millis()))
+}
+
+/// How long a request may take to be routed round: as configured, where the region is silent, after that was noticed, and
+/// as much more as this machine was late itself.
 fn allowance(evidence: &DrillEvidence<'_>) -> Duration {
     let noticed = if evidence.scenario.is_silent() { evidence.silent_after } else { Duration::ZERO };
-    evidence.failover_objective + noticed
+    evidence.failover_objective + noticed + machine_lateness(evidence).0
 }
 
 fn route_around(evidence: &DrillEvidence<'_>) -> DrillCheck {
@@ -206,7 +242,8 @@ fn route_around(evidence: &DrillEvidence<'_>) -> DrillCheck {
         };
     };
     let of = |percent| percentile(&times, percent).unwrap_or_default().as_millis();
-    let detail = format!("p50 {} ms, max {} ms, of {} requests", of(50), of(100), times.len());
+    let granted = machine_lateness(evidence).1;
+    let detail = format!("p50 {} ms, max {} ms, of {} requests{granted}", of(50), of(100), times.len());
     DrillCheck {
         name: name.into(),
         measured: MeasuredValue::Time(p99),
@@ -216,15 +253,20 @@ fn route_around(evidence: &DrillEvidence<'_>) -> DrillCheck {
     }
 }
 
-fn first_token(evidence: &DrillEvidence<'_>) -> DrillCheck {
-    let of = |phase| first_tokens(evidence.requests, evidence.times, phase);
+/// First tokens while it is broken, beside those before: of all requests, or of one policy's.
+fn first_token(evidence: &DrillEvidence<'_>, policy: Option<&Arc<str>>) -> DrillCheck {
+    let is_meant = |request: &&DrillRequest| policy.is_none_or(|policy| request.policy == *policy);
+    let of = |phase| first_tokens(evidence.requests.iter().filter(is_meant), evidence.times, phase);
     let shown = |phase: DrillPhase| {
         let times = of(phase);
         let ms = |percent| percentile(&times, percent).map_or_else(|| "–".to_owned(), |at| at.as_millis().to_string());
         format!("{} {} / {} ms", phase.label(), ms(50), ms(99))
     };
-    let detail = format!("p50 / p99: {}", DrillPhase::ALL.map(shown).join(", "));
-    let name = "first token while broken, p99";
+    let detail = format!("p50 / p99: {}{}", DrillPhase::ALL.map(shown).join(", "), machine_lateness(evidence).1);
+    let name = policy.map_or_else(
+        || "first token while broken, p99".to_owned(),
+        |policy| format!("first token while broken, p99, policy {policy}"),
+    );
     match (percentile(&of(DrillPhase::Before), 99), percentile(&of(DrillPhase::During), 99)) {
         (Some(before), Some(during)) => {
             let objective = before + allowance(evidence);
@@ -308,6 +350,7 @@ mod tests {
             policy: "pro".into(),
             stream: true,
             sent: Duration::from_millis(sent_ms),
+            late: Duration::ZERO,
             first_bytes: Some(Duration::from_millis(60)),
             outcome: DrillOutcome::Answered,
             refusals: Vec::new(),
@@ -334,7 +377,7 @@ mod tests {
             requests,
             target: "east",
             confined: &[],
-            priorities: &[],
+            loads: &[],
             queue_wait: Duration::from_secs(1),
             failover_objective: Duration::from_secs(1),
             silent_after: Duration::from_secs(1),
@@ -383,6 +426,21 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_is_late_itself_is_granted_that_and_named() {
+        let mut requests = good();
+        requests[40].first_bytes = Some(Duration::from_millis(1_160));
+        for (late_ms, passes) in [(0, false), (50, false), (99, false), (100, true)] {
+            requests.iter_mut().for_each(|one| one.late = Duration::from_millis(late_ms));
+            let checks = judge(&evidence(&requests, Scenario::RegionDown));
+            let check =
+                checks.iter().find(|check| check.name == "first token while broken, p99").expect("it is judged");
+            assert_eq!(check.passed, passes, "{late_ms} ms: {check:?}");
+            let named = check.detail.contains(&format!("; {late_ms} ms more are granted"));
+            assert_eq!(named, late_ms > 50, "{check:?}");
+        }
+    }
+
+    #[test]
     fn a_host_that_nobody_trusts_is_sent_nothing() {
         let requests = good();
         for (connections, sent, expected) in [(9, 0, true), (9, 1, false), (0, 0, false)] {
@@ -391,6 +449,23 @@ mod tests {
             let check = checks.last().expect("it is judged");
             assert_eq!((&*check.name, check.passed), ("requests sent to a host that nobody trusts", expected));
         }
+    }
+
+    #[test]
+    fn reserved_capacity_is_judged_apart() {
+        let mut requests = good();
+        let (pro, other): (Arc<str>, Arc<str>) = ("pro (Pro/)".into(), "standard".into());
+        // So few of many that the p99 of all does not show them.
+        let more = good().into_iter().cycle().take(2_000).map(|one| DrillRequest { policy: other.clone(), ..one });
+        requests.iter_mut().for_each(|one| one.policy = pro.clone());
+        requests[40].first_bytes = Some(Duration::from_millis(1_061));
+        requests.extend(more);
+        let loads = [
+            PolicyLoad { policy: other, priority: 1, reserved: false },
+            PolicyLoad { policy: pro, priority: 8, reserved: true },
+        ];
+        let evidence = DrillEvidence { loads: &loads, ..evidence(&requests, Scenario::RegionDown) };
+        assert_eq!(failing(&evidence), ["first token while broken, p99, policy pro (Pro/)"]);
     }
 
     #[test]

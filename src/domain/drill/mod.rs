@@ -46,6 +46,8 @@ pub struct DrillRequest {
     pub stream: bool,
     /// When it was sent, from the beginning of the scenario.
     pub sent: Duration,
+    /// How much later it was sent than it was due: the machine of the drill has too much to do.
+    pub late: Duration,
     /// From sent to the first bytes of its answer.
     pub first_bytes: Option<Duration>,
     /// How it ended.
