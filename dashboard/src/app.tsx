@@ -4,11 +4,14 @@ import { onSignedOut, signIn, signOut } from "./api/client";
 import type { Connection } from "./api/live";
 import { endFault, faultText } from "./faults";
 import { clock } from "./format";
+import { Cost } from "./pages/cost";
 import { Keys } from "./pages/keys";
 import { MapPage } from "./pages/map";
 import { Overview } from "./pages/overview";
+import { Posture } from "./pages/posture";
 import { Requests } from "./pages/requests";
 import { SignIn } from "./pages/sign-in";
+import { SlaPage } from "./pages/sla";
 import { build, linkToken, parse, type PageName, type Route } from "./route";
 import { sampling, stopSampling } from "./sample";
 import { connection, faults, gateway, mayChange, readSession, session, start, useStore } from "./store";
@@ -20,10 +23,13 @@ const TITLES: Record<PageName, string> = {
   map: "Map",
   requests: "Requests",
   keys: "Keys & teams",
+  cost: "Cost",
+  sla: "SLA",
+  posture: "Posture",
 };
-const PAGES = { overview: Overview, map: MapPage, requests: Requests, keys: Keys };
+const PAGES = { overview: Overview, map: MapPage, requests: Requests, keys: Keys, cost: Cost, sla: SlaPage, posture: Posture };
 /** `g` and one of these leads to a page. */
-const LETTERS: Record<string, PageName> = { o: "overview", m: "map", r: "requests", k: "keys" };
+const LETTERS: Record<string, PageName> = { o: "overview", m: "map", r: "requests", k: "keys", c: "cost", s: "sla", p: "posture" };
 const CONNECTION_WORDS: Record<Connection, string> = {
   connecting: "connecting",
   live: "live",
@@ -212,7 +218,7 @@ function Foot() {
       <span>Tierway {here?.version ?? ""}</span>
       <span>
         <kbd>g</kbd> <kbd>o</kbd> overview, <kbd>g</kbd> <kbd>m</kbd> map, <kbd>g</kbd> <kbd>r</kbd> requests,{" "}
-        <kbd>g</kbd> <kbd>k</kbd> keys, <kbd>/</kbd> search
+        <kbd>g</kbd> <kbd>k</kbd> keys, <kbd>g</kbd> <kbd>c</kbd> cost, <kbd>g</kbd> <kbd>s</kbd> SLA, <kbd>g</kbd> <kbd>p</kbd> posture, <kbd>/</kbd> search
       </span>
     </footer>
   );

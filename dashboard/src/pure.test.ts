@@ -7,8 +7,11 @@ import { flows, lamp, layout, ROW, width } from "./map-layout";
 import { build, linkToken, parse } from "./route";
 import { axis, extended, latest, totals, worthShowing, type Series } from "./series";
 import { shellQuoted, snippets } from "./snippets";
+import { burn, budgetLeft, isKept, monthBefore } from "./sla-words";
+import { tick } from "./ui/plot";
 import { sorted } from "./ui/table";
 import { waterfall } from "./waterfall";
+import { actualSplit, atPrice, byDearest, csv, spendOf, withSplit, type TierSpend } from "./what-if";
 
 describe("numbers as people read them", () => {
   it.each([
@@ -189,4 +192,60 @@ it("rows are sorted by numbers as numbers and by names as people do", () => {
 
 it("the pause before connecting again grows to some seconds", () => {
   expect([1, 2, 3, 4, 5, 50].map(pauseMs)).toEqual([500, 1000, 2000, 4000, 8000, 8000]);
+});
+
+describe("what the same traffic would cost otherwise", () => {
+  const tier = (name: string | null, tokens: number, cost: number): TierSpend => ({ tier: name, requests: 1, input: tokens, output: 0, cost });
+  const sums = [tier("premium", 100, 1000), tier("default", 300, 300), tier(null, 7, 9)];
+  it.each([
+    [{ default: 75, premium: 25 }, [1000, 300, 9]],
+    [{ default: 1, premium: 1 }, [2000, 200, 9]],
+    [{ default: 1, premium: 0 }, [0, 400, 9]],
+    [{ default: 30, premium: -5 }, [0, 400, 9]],
+    [{ default: 0 }, null],
+  ])("with the split %j", (shares, costs) => expect(withSplit(sums, shares)).toEqual(costs));
+  it("the split that was costs what was paid", () => {
+    expect(actualSplit(sums)).toEqual({ premium: 25, default: 75 });
+    expect(withSplit(sums, actualSplit(sums))).toEqual([1000, 300, 9]);
+  });
+  it("the dearest tier is what the others are cheaper than", () => {
+    expect(byDearest(sums)).toEqual({ tier: "premium", cost: 4009 });
+    expect(byDearest(sums.slice(1))).toBeNull();
+    expect(byDearest([])).toBeNull();
+  });
+  it("a price is for a million tokens", () => {
+    expect(atPrice({ ...tier("a", 2_000_000, 0), output: 1_000_000 }, { input: 0.5, output: 2 })).toBe(3);
+  });
+  it("requests that reached no model are left out", () => {
+    const row = { requests: 3, metered: 0, failed: 3, estimated: 0, input_tokens: 0, cached_input_tokens: 0, output_tokens: 0, reasoning_tokens: 0, cost_usd: "0", tier: "a" };
+    expect(spendOf([row, { ...row, metered: 1 }]).length).toBe(1);
+  });
+  it("no name in a table is a formula", () => {
+    const rows = [["=1+1", 2], ["-a", 0.5], ['say "a", b', 1], [null, 0], ["plain", -1]];
+    expect(csv(["key", "n"], rows)).toBe("key,n\r\n'=1+1,2\r\n'-a,0.5\r\n\"say \"\"a\"\", b\",1\r\n,0\r\nplain,-1\r\n");
+  });
+});
+
+describe("an SLA in words", () => {
+  it.each([
+    ["99.9%", "99.9%", true], ["99.87%", "99.9%", false], ["100%", "99.9%", true], [null, "99.9%", null],
+  ])("%s of %s", (uptime, promised, kept) => expect(isKept(uptime, promised)).toBe(kept));
+  it.each([
+    [0, "0 s"], [119, "119 s"], [2678, "45 min"], [-90, "−90 s"], [9000, "2.5 h"],
+  ])("%d s of budget", (seconds, text) => expect(budgetLeft(seconds)).toBe(text));
+  it.each([
+    [null, "–"], [0, "0.0 ×"], [1400, "1.4 ×"], [14_400, "14 ×"],
+  ])("burn %s", (thousandths, text) => expect(burn(thousandths)).toBe(text));
+  it.each([
+    ["2026-12", "2026-11"], ["2026-01", "2025-12"],
+  ])("before %s", (month, before) => expect(monthBefore(month)).toBe(before));
+});
+
+describe("an axis of time", () => {
+  it("has seconds where several ticks are in one minute", () => {
+    const at = new Date(2026, 10, 22, 15, 4, 30).getTime() / 1000;
+    expect(tick(at, 600, 30)).toBe("15:04:30");
+    expect(tick(at, 900, 60)).toBe("15:04");
+    expect(tick(at, 7 * 86_400, 86_400)).toBe("11-22 15:04");
+  });
 });

@@ -1,6 +1,7 @@
 // The page in a browser, against the demo as it is shipped: what it promises to those who open it.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import AxeBuilder from "@axe-core/playwright";
 import { launch, startDemo } from "./gateway.mjs";
@@ -163,7 +164,7 @@ test("no name is more than a text", async () => {
 });
 
 test("every page is whole at every size, dark and light", async () => {
-  const pages = ["overview", "map", "requests", "keys"];
+  const pages = ["overview", "map", "requests", "keys", "cost", "sla", "posture"];
   for (const colorScheme of ["light", "dark"]) {
     for (const [width, height] of SIZES) {
       const page = await open();
@@ -184,12 +185,42 @@ test("every page is whole at every size, dark and light", async () => {
   }
 });
 
+test("what was spent is added up, compared and saved as CSV", async () => {
+  const page = await open(context, "/#/cost?by=key");
+  await page.getByRole("table", { name: "Cost by key" }).getByText("sample-traffic").waitFor();
+  const { json: usage } = await admin("GET", "/usage?by=key");
+  const [saved] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download CSV" }).click()]);
+  const lines = readFileSync(await saved.path(), "utf8").trim().split("\r\n");
+  assert.equal(lines.length, usage.data.length + 1);
+  assert.ok(lines.some((line) => line.startsWith("sample-traffic,")), lines.join("; "));
+  const together = page.getByRole("region", { name: "Costs compared" }).locator("tfoot td");
+  assert.match(await together.nth(2).innerText(), /the same/);
+  await page.getByRole("slider", { name: /premium/ }).fill("100");
+  await page.waitForFunction((cell) => /more/.test(cell.textContent), await together.nth(2).elementHandle(), WITHIN);
+  await page.getByLabel("In", { exact: true }).fill("0");
+  await page.getByLabel("Out", { exact: true }).fill("0");
+  await page.waitForFunction((cell) => /100.0 % less/.test(cell.textContent), await together.nth(3).elementHandle(), WITHIN);
+  await page.close();
+});
+
+test("an SLA and the buyer's questions are shown as the API has them", async () => {
+  const page = await open(context, "/#/sla");
+  const { json: sla } = await admin("GET", "/sla");
+  if (sla.data.length === 0) await page.getByText("No policy has an SLA.").waitFor();
+  for (const report of sla.data) await page.getByRole("heading", { name: `Policy ${report.policy}` }).waitFor();
+  await page.goto(`${demo.url}/#/posture`);
+  const { json: posture } = await admin("GET", "/posture");
+  assert.equal(posture.answers.length, 6);
+  for (const answer of posture.answers) await page.getByRole("heading", { level: 2, name: answer.question }).waitFor();
+  await page.close();
+});
+
 test("the keyboard reaches everything", async () => {
   const page = await open();
   await page.getByRole("heading", { name: "Overview" }).waitFor();
   await page.keyboard.press("g");
   await page.keyboard.press("r");
-  await page.getByRole("heading", { name: "Requests" }).waitFor();
+  await page.getByRole("heading", { level: 1, name: "Requests" }).waitFor();
   await page.keyboard.press("/");
   assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("type")), "search");
   await page.goto(`${demo.url}/#/keys`);

@@ -15,6 +15,13 @@ export type Key = Schemas["Key"];
 export type IssuedKey = Schemas["IssuedKey"];
 export type Team = Schemas["Team"];
 export type Usage = Schemas["Usage"];
+export type UsageRow = Schemas["UsageRow"];
+export type SlaReport = Schemas["SlaReport"];
+export type SlaClosing = Schemas["SlaClosing"];
+export type SlaFigures = Schemas["SlaFigures"];
+export type SlaKey = Schemas["SlaKey"];
+export type PostureAnswers = Schemas["Posture"];
+export type PostureAnswer = Schemas["PostureAnswer"];
 export type RequestRow = Schemas["Request"];
 
 /** One page of a list. */

@@ -37,12 +37,12 @@ interface PlotProps {
   format: (value: number) => string;
 }
 
-/** Times of day on an axis of minutes or hours, days on a longer one. */
-export function tick(unixS: number, lengthS: number): string {
+/** Times of day on an axis of minutes or hours, days on a longer one; seconds where several ticks are in one minute. */
+export function tick(unixS: number, lengthS: number, stepS: number): string {
   const at = new Date(unixS * 1000);
   const two = (value: number) => String(value).padStart(2, "0");
   const time = `${two(at.getHours())}:${two(at.getMinutes())}`;
-  if (lengthS <= 300) return `${time}:${two(at.getSeconds())}`;
+  if (stepS < 60) return `${time}:${two(at.getSeconds())}`;
   if (lengthS <= 2 * 86_400) return time;
   return `${at.getMonth() + 1}-${two(at.getDate())} ${time}`;
 }
@@ -88,7 +88,7 @@ function options(width: number, props: PlotProps, { range, marks }: Latest): uPl
       y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] },
     },
     axes: [
-      { ...side, space: 80, size: 28, values: (_, at) => at.map((one) => tick(one, props.range[1] - props.range[0])) },
+      { ...side, space: 80, size: 28, values: (_, at, __, ___, step) => at.map((one) => tick(one, props.range[1] - props.range[0], step)) },
       { ...side, size: LEFT, space: 32, values: (_, at) => at.map(props.format) },
     ],
     series: [
