@@ -189,6 +189,9 @@ refused! {
     an_sla_without_uptime: "[policies.a]\nmodels = [\"*\"]\nsla = { first_token = \"500ms\" }\n";
     an_sla_whose_steps_are_out_of_order: "[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\", credits = [{ below = \"99.95%\", credit = \"10%\" }, { below = \"99%\", credit = \"10%\" }, { below = \"99%\", credit = \"25%\" }, { below = \"95%\", credit = \"0%\" }] }\n";
     an_sla_whose_receipts_are_not_kept: "[store]\nretention = \"30d\"\n[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }\n";
+    probes_too_often: "[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }\n[sla]\nprobe = \"4s\"\n";
+    probes_too_rarely: "[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }\n[sla]\nprobe = \"301s\"\n";
+    probes_of_no_sla: "[policies.a]\nmodels = [\"*\"]\n[sla]\nprobe = \"30s\"\n";
     an_sla_measured_in_an_unknown_way: "[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\", measure = \"10m\", zone = \"Mars/Olympus\", first_token = { p = \"95%\" } }\n";
     // routing
     a_breaker_that_opens_longer_than_it_may: "[routing]\nbreaker = { open = \"30s\" }\n";
@@ -510,6 +513,10 @@ fn each_unbuilt_feature_is_found_by_its_setting() {
     };
     check("[telemetry]\notlp = \"http://127.0.0.1:4318\"", "telemetry.otlp");
     check("[store]\nurl = \"memory:\"\n[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }", "policies.a.sla");
+    let probed = "[policies.a]\nmodels = [\"*\"]\nsla = { uptime = \"99.9%\" }\n[sla]\nprobe = \"30s\"";
+    let in_memory = loaded(&format!("{LEAST}[store]\nurl = \"memory:\"\n{probed}"), &TestEnvironment::default());
+    assert_eq!(in_memory.unenforced.len(), 2, "the SLA and its probes: {:?}", in_memory.unenforced);
+    assert_eq!(in_memory.sla_probe, None);
     check("[policies.a]\nmodels = [\"*\"]\ntotal = { max_concurrent = 9 }", "policies.a.total.max_concurrent");
     check("[policies.a]\nmodels = [\"*\"]\ntotal = { tokens_per_minute = 9 }", "policies.a.total.tokens_per_minute");
     for protocol in ["azure", "gemini", "bedrock"] {

@@ -45,6 +45,7 @@ pub mod serve;
 mod service_manager;
 mod sla;
 mod sla_closing;
+mod sla_probe;
 mod status;
 mod store;
 mod store_copy;

@@ -11,6 +11,7 @@ use super::check::EXIT_CONFIGURATION;
 use super::demo_store::DemoStore;
 use super::environment::CommandEnvironment;
 use super::operator::operator;
+use super::sla_probe::SlaProber;
 use super::take_over::{self, Predecessor, TakeOverError, TakeOverListener, TakeOverResources};
 use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, service_manager, sla_closing, store};
 use crate::admin::{AdminOperations, RandomBytes, clashes};
@@ -29,8 +30,9 @@ use crate::http::sessions::Sessions;
 use crate::http::{AppState, ops_handler, public_handler};
 use crate::random::Rng;
 use crate::relay::{ActivateError, Relay, RelayParts};
+use crate::store::divided::ReplicaDivision;
 use crate::store::keyring::Keyring;
-use crate::store::{Counters, Stores};
+use crate::store::{Counters, LeaseStore, Stores};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::LogWriter;
 use crate::telemetry::metrics::BuildMetadata;
@@ -170,6 +172,7 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     say(io::stdout(), format!("listening on {origin}{address}\n"));
     service_manager::notify_ready();
     tokio::spawn(sla_closing::keep_slas(gateway.app.clone()));
+    tokio::spawn(gateway.probe_slas());
     let relay = gateway.relay.clone();
     tokio::spawn(return_idle_leases(relay.clone(), keyring.clone(), clock));
     tokio::spawn(apply_store_changes(relay.clone(), keyring.clone(), clock));
@@ -280,6 +283,10 @@ pub struct Gateway {
     half_close: bool,
     /// How many connections clients may have.
     limits: Arc<ConnectionLimits>,
+    /// Which of the gateways of its store it is.
+    division: Arc<ReplicaDivision>,
+    /// Says whether the store still counts it as alive.
+    lease_store: Arc<dyn LeaseStore>,
 }
 
 impl Gateway {
@@ -308,10 +315,11 @@ impl Gateway {
             rng: rng.clone(),
             ledger: books.ledger,
             counters: counters.clone(),
-            lease_store: books.lease_store,
+            lease_store: books.lease_store.clone(),
             keyring: books.keyring.clone(),
             idempotency: books.idempotency,
             state_accounts: books.state_accounts,
+            probe_secret: secrets::random_bytes().ok().map(|random| new_key("probe", &random)),
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);
@@ -329,7 +337,14 @@ impl Gateway {
         };
         reload::publish_start(&app);
         let tls = serves_tls.then(|| ServerTls::new(Arc::new(CertificateSource(relay.clone())), telemetry));
-        Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls, half_close, limits })
+        let (app, division, lease_store) = (Arc::new(app), books.division, books.lease_store);
+        Ok(Self { relay, counters, lifecycle, app, tls, half_close, limits, division, lease_store })
+    }
+
+    /// Sends the probes that the configuration asks for, until it is dropped.
+    pub fn probe_slas(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (division, lease_store) = (self.division.clone(), self.lease_store.clone());
+        SlaProber { app: self.app.clone(), division, lease_store }.run()
     }
 
     /// Serves until its lifecycle is closed, in the runtime that this is called in. With `ops`, everything but `/v1` is

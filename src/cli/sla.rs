@@ -172,19 +172,31 @@ fn notes(report: &SlaReport) -> Vec<String> {
     if tally.unreadable > 0 {
         lines.push(format!("{} receipts cannot be read, and count for nothing", tally.unreadable));
     }
-    if let Some(worst) = tally.all.worst_hour() {
-        let begins = instant(worst.begins_unix_ms);
-        lines.push(format!("worst hour: {} failed from {begins} on", grouped(worst.failed.into())));
-        for cause in &worst.causes {
-            let failed = grouped(cause.failed.into());
-            lines.push(format!("  {failed} {}, such as {}", cause.reason.label(), cause.example));
-        }
+    lines.extend(worst_hour("worst hour", &tally.all));
+    let sent = &tally.probes.sent;
+    if sent.requests > 0 {
+        let (probes, failed) = (grouped(sent.requests.into()), grouped(sent.count.failed.into()));
+        let (cost, intervals) = (decimal(sent.spend_nanousd), grouped(tally.probed_intervals().into()));
+        lines.push(format!("probes: {probes} sent, {failed} failed, {cost} USD; {intervals} intervals count by them"));
+        lines.extend(worst_hour("worst hour of probes", sent));
     }
     if let Some(kept) = first_token_kept(terms, &tally.all.first_tokens)
         && let Some(objective) = terms.first_token
     {
         let (share, within) = (percent_text(objective.share_bp, 2), milliseconds(Some(objective.within)));
         lines.push(format!("first token: {kept} within {within}; the objective is {share}"));
+    }
+    lines
+}
+
+/// The hour in which most of `tally` failed, and why.
+fn worst_hour(name: &str, tally: &SlaTally) -> Vec<String> {
+    let Some(worst) = tally.worst_hour() else { return Vec::new() };
+    let begins = instant(worst.begins_unix_ms);
+    let mut lines = vec![format!("{name}: {} failed from {begins} on", grouped(worst.failed.into()))];
+    for cause in &worst.causes {
+        let failed = grouped(cause.failed.into());
+        lines.push(format!("  {failed} {}, such as {}", cause.reason.label(), cause.example));
     }
     lines
 }

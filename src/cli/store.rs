@@ -80,7 +80,9 @@ pub(super) async fn open(
     let unbilled = SqliteStateAccounts::unbilled(path)?;
     let state_accounts = Arc::new(StateAccounts::durable(Arc::new(state_accounts), unbilled));
     let (keyring, counters) = (Arc::new(keyring), Arc::new(MemoryCounters::default()));
-    let books = Stores { lease_store: ledger.clone(), ledger, counters, keyring, reports, idempotency, state_accounts };
+    let division = Arc::default();
+    let lease_store = ledger.clone();
+    let books = Stores { lease_store, ledger, counters, keyring, reports, idempotency, state_accounts, division };
     Ok(OpenedStore { books, writing: Some(writing), lock })
 }
 
@@ -103,15 +105,16 @@ async fn open_postgres(url: &str, settings: &StoreSettings, clock: Clock) -> Res
     let counters: Arc<dyn Counters> = match shared {
         Some(shared) => {
             let replica = u64::from_le_bytes(*random_bytes().map_err(|_| StoreOpenError::NoRandomBytes)?);
-            Arc::new(RedisCounters::open(shared, division, RedisOptions::of_gateway(replica)).await?)
+            Arc::new(RedisCounters::open(shared, division.clone(), RedisOptions::of_gateway(replica)).await?)
         }
         None => {
             tracing::info!("each gateway on this store grants its part of every key's limits");
-            Arc::new(DividedCounters::new(division))
+            Arc::new(DividedCounters::new(division.clone()))
         }
     };
     let (ledger, keyring) = (Arc::new(ledger), Arc::new(keyring));
-    let books = Stores { lease_store: ledger.clone(), ledger, counters, keyring, reports, idempotency, state_accounts };
+    let lease_store = ledger.clone();
+    let books = Stores { lease_store, ledger, counters, keyring, reports, idempotency, state_accounts, division };
     Ok(OpenedStore { books, writing: Some(writing), lock: None })
 }
 

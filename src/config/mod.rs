@@ -28,6 +28,7 @@ mod value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use catalogue::{
     CatalogueDay, CatalogueEntry, CatalogueError, CatalogueHost, CatalogueMatch, HostQuirks, ListedPrice,
@@ -90,6 +91,8 @@ pub struct Snapshot {
     pub keys: HashMap<KeyHash, Arc<KeyRecord>>,
     /// Whether operators may inject faults.
     pub fault_api: bool,
+    /// How often each SLA is probed; `None`: never.
+    pub sla_probe: Option<Duration>,
     /// What the price catalogue gave where the file says nothing.
     pub catalogue: CatalogueUse,
     /// Every setting, its value and where that came from.
@@ -168,6 +171,7 @@ pub fn load(
         teams: compiled.teams,
         keys: compiled.keys,
         fault_api: compiled.fault_api,
+        sla_probe: compiled.sla_probe,
         catalogue: compiled.catalogue,
         effective: EffectiveConfig::new(source.name(), findings.entries),
         unenforced: findings.unenforced,

@@ -57,6 +57,12 @@ impl LimitDivision {
         }
     }
 
+    /// Whether it is the first of them: the one that does what only one is to do. After another one ended, none may be for a
+    /// minute, and never two.
+    pub fn is_first(self) -> bool {
+        self.index == 0
+    }
+
     fn of(view: ReplicaView) -> Self {
         let among = view.alive.max(1);
         Self { among, index: view.before.min(among - 1), halved: view.joined.unwrap_or(0) }
@@ -225,15 +231,18 @@ mod tests {
             self.gateways.retain(|one| one.killed.is_none_or(|at| self.now - at <= 60));
             let at = Duration::from_secs(self.now);
             let views: Vec<ReplicaView> = self.gateways.iter().map(|one| self.view_of(one.id)).collect();
-            let mut sum = 0;
+            let (mut sum, mut first) = (0, 0);
             for (gateway, view) in self.gateways.iter_mut().zip(views).filter(|(one, _)| one.killed.is_none()) {
-                gateway.window.set_limit(gateway.history.observe(view, at).part_of(self.limit));
+                let division = gateway.history.observe(view, at);
+                first += u32::from(division.is_first());
+                gateway.window.set_limit(division.part_of(self.limit));
                 let left = gateway.window.left(self.start + at).remaining;
                 if left > 0 {
                     gateway.window.take(left, self.start + at).expect("that much is left");
                 }
                 sum += left;
             }
+            assert!(first <= 1, "{first} are the first in second {}", self.now);
             self.granted.push(sum);
             self.joined.push(std::mem::take(&mut self.joins));
             self.now += 1;

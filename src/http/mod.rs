@@ -23,6 +23,7 @@ mod paths;
 pub mod peer_refusals;
 pub mod request_handler;
 pub mod sessions;
+pub mod sla_probe;
 mod stored_responses;
 pub mod upload;
 

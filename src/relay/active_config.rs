@@ -7,8 +7,8 @@
 //!
 //! Start reading in [`ActiveConfig::new`].
 
-use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry, ProviderLabels, StatusClock};
+use super::{RelayContext, sla_probe};
 use crate::config::{
     self, FinishReason, KeyHash, MalformedFrame, OnAbandon, OutputCeiling, ProviderCredential, ProviderSettings,
     ProviderTransport, Snapshot, TransportSettings,
@@ -262,7 +262,7 @@ fn resolved(record: Arc<KeyRecord>, budgets: Arc<[Arc<BudgetAccount>]>, context:
     ResolvedKey { id, team, policy, record, budgets, in_flight_bytes, of_file: true }
 }
 
-/// The file's keys, each with its accounts, by the hash of its secret.
+/// The file's keys, each with its accounts, and those of SLA probes, by the hash of their secrets.
 fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, ResolvedKey, FixedState> {
     let now_unix_ms = context.clock.unix_ms();
     let no_budgets: Arc<[Arc<BudgetAccount>]> = Arc::default();
@@ -282,7 +282,9 @@ fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, Re
         // Locked for each by itself: requests with stored keys need the lock meanwhile.
         resolved(record.clone(), budgets, context)
     };
-    snapshot.keys.iter().map(|(hash, record)| (*hash, resolve(record))).collect()
+    let probes = sla_probe::keys(snapshot, context);
+    let all = snapshot.keys.iter().chain(probes.iter().map(|(hash, record)| (hash, record)));
+    all.map(|(hash, record)| (*hash, resolve(record))).collect()
 }
 
 /// Why a snapshot cannot be activated.

@@ -28,6 +28,7 @@ mod place;
 mod read_on;
 mod receive;
 mod request;
+mod sla_probe;
 mod spend;
 mod splice;
 mod state;
@@ -108,6 +109,8 @@ pub(crate) struct RelayContext {
     key_in_flight_bytes: Mutex<HashMap<KeyId, Arc<InFlightBytes>>>,
     telemetry: Arc<Telemetry>,
     faults: FaultRegistry,
+    /// What the secrets of SLA probes are made of.
+    probe_secret: Option<Secret>,
     /// Ends what is read to its end without a client, when the gateway stops.
     stop: StopEvent,
 }

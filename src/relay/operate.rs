@@ -48,6 +48,8 @@ pub struct RelayParts {
     pub idempotency: Option<IdempotencySecret>,
     /// Which account of a provider made what for which key.
     pub state_accounts: Arc<StateAccounts>,
+    /// What the secrets of SLA probes are made of; `None`: nothing is probed.
+    pub probe_secret: Option<Secret>,
     /// Metrics and the access log.
     pub telemetry: Arc<Telemetry>,
 }
@@ -59,7 +61,7 @@ impl Relay {
     /// When a provider of `snapshot` cannot be set up.
     pub fn new(snapshot: Arc<Snapshot>, parts: RelayParts) -> Result<Self, ActivateError> {
         let RelayParts { clock, rng, ledger, counters, lease_store, .. } = parts;
-        let RelayParts { keyring, idempotency, state_accounts, telemetry, .. } = parts;
+        let RelayParts { keyring, idempotency, state_accounts, probe_secret, telemetry, .. } = parts;
         let budget_pool = BudgetPool::new(lease_store.clone());
         budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
         let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone(), clock);
@@ -82,6 +84,7 @@ impl Relay {
             key_in_flight_bytes,
             telemetry,
             faults: FaultRegistry::new(clock),
+            probe_secret,
             stop: StopEvent::default(),
         };
         let active = ActiveConfig::new(snapshot, &health, &context, None)?;

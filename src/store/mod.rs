@@ -45,6 +45,7 @@ use crate::domain::secret::{IdempotencySecret, KeyHash};
 use crate::domain::sla::closing::SlaClosing;
 use crate::domain::sla::month::SlaMonth;
 use crate::domain::sla::tally::INTERVAL_MS;
+use divided::ReplicaDivision;
 use keyring::Keyring;
 use memory::{MemoryCounters, MemoryLedger};
 use memory_lease_store::MemoryLeaseStore;
@@ -163,6 +164,8 @@ pub struct Stores {
     pub idempotency: Option<IdempotencySecret>,
     /// Which account of a provider made what for which key.
     pub state_accounts: Arc<StateAccounts>,
+    /// Which of the gateways of the store this one is.
+    pub division: Arc<ReplicaDivision>,
 }
 
 impl Stores {
@@ -179,6 +182,7 @@ impl Stores {
             reports: None,
             idempotency: None,
             state_accounts: Arc::default(),
+            division: Arc::default(),
         }
     }
 }

@@ -147,6 +147,16 @@ const SLA_FAILED: MetricSpec<1> = spec(
     "Requests that count for the SLA of their policy and failed through the gateway or its providers.",
     ["policy"],
 );
+const SLA_PROBES: MetricSpec<1> = spec(
+    "tierway_sla_probes_total",
+    "Probes of the SLA of a policy, whether or not they failed; they count in none of its other series.",
+    ["policy"],
+);
+const SLA_PROBES_FAILED: MetricSpec<1> = spec(
+    "tierway_sla_probes_failed_total",
+    "Probes of the SLA of a policy that failed through the gateway or its providers.",
+    ["policy"],
+);
 const SLA_BUDGET: MetricSpec<1> = spec(
     "tierway_sla_error_budget_ratio",
     "The share of requests that may fail under a policy with an SLA, as promised.",
@@ -274,8 +284,10 @@ pub struct Metrics {
     budget_limit: LabelledMetric<IntGauge, 3>,
     budget_spent: LabelledMetric<IntGauge, 3>,
     budget_held: LabelledMetric<IntGauge, 3>,
-    sla_eligible: LabelledMetric<IntCounter, 1>,
-    sla_failed: LabelledMetric<IntCounter, 1>,
+    /// Eligible requests, and failed ones.
+    sla_requests: [LabelledMetric<IntCounter, 1>; 2],
+    /// The same of probes.
+    sla_probes: [LabelledMetric<IntCounter, 1>; 2],
     sla_budget: LabelledMetric<Gauge, 1>,
     beyond_hold: IntCounter,
     budget_pause: LabelledMetric<IntGauge, 1>,
@@ -337,8 +349,8 @@ impl Metrics {
             budget_limit: registry.gauges(BUDGET_LIMIT)?,
             budget_spent: registry.gauges(BUDGET_SPENT)?,
             budget_held: registry.gauges(BUDGET_HELD)?,
-            sla_eligible: registry.counters(SLA_ELIGIBLE)?,
-            sla_failed: registry.counters(SLA_FAILED)?,
+            sla_requests: [registry.counters(SLA_ELIGIBLE)?, registry.counters(SLA_FAILED)?],
+            sla_probes: [registry.counters(SLA_PROBES)?, registry.counters(SLA_PROBES_FAILED)?],
             sla_budget: registry.float_gauges(SLA_BUDGET)?,
             beyond_hold: registry.counter(BEYOND_HOLD)?,
             budget_pause: registry.gauges(BUDGET_PAUSE)?,
@@ -512,27 +524,26 @@ impl Metrics {
         let promised: Vec<(Label, u32)> =
             promised.map(|(policy, terms)| (policy.into(), WHOLE_BP.saturating_sub(terms.uptime_bp))).collect();
         let keep = |[policy]: &[Label; 1]| promised.iter().any(|(promised, _)| promised == policy);
-        self.sla_eligible.retain(keep);
-        self.sla_failed.retain(keep);
+        for counters in self.sla_requests.iter().chain(&self.sla_probes) {
+            counters.retain(keep);
+        }
         self.sla_budget.retain(keep);
         for (policy, may_fail_bp) in &promised {
-            self.sla_eligible.with([policy.clone()]);
-            self.sla_failed.with([policy.clone()]);
+            for counters in self.sla_requests.iter().chain(&self.sla_probes) {
+                counters.with([policy.clone()]);
+            }
             self.sla_budget.with([policy.clone()]).set(f64::from(*may_fail_bp) / f64::from(WHOLE_BP));
         }
     }
 
     /// Counts a request of `policy` as its SLA does, if [`Metrics::slas`] named the policy.
     pub fn sla(&self, policy: &Arc<str>, class: SlaClass) {
-        let label = [Label::from(policy)];
-        if class != SlaClass::NotEligible
-            && let Some(eligible) = self.sla_eligible.known(&label)
-        {
-            eligible.inc();
-            if class == SlaClass::Failed {
-                self.sla_failed.with(label).inc();
-            }
-        }
+        count_class(&self.sla_requests, policy, class);
+    }
+
+    /// Counts a probe of `policy`, if [`Metrics::slas`] named the policy.
+    pub fn sla_probe(&self, policy: &Arc<str>, class: SlaClass) {
+        count_class(&self.sla_probes, policy, class);
     }
 
     /// Counts one request of `policy` more or less that waits for a place.
@@ -698,6 +709,19 @@ fn request_labels(receipt: &Receipt) -> [Label; 4] {
     ]
 }
 
+/// Counts a request that is eligible in the first of the counters, and in the second if it failed.
+fn count_class([eligible, failed]: &[LabelledMetric<IntCounter, 1>; 2], policy: &Arc<str>, class: SlaClass) {
+    let label = [Label::from(policy)];
+    if class != SlaClass::NotEligible
+        && let Some(eligible) = eligible.known(&label)
+    {
+        eligible.inc();
+        if class == SlaClass::Failed {
+            failed.with(label).inc();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -752,6 +776,7 @@ mod tests {
         for class in [SlaClass::Good, SlaClass::Failed, SlaClass::NotEligible] {
             metrics.sla(&"pro".into(), class);
         }
+        metrics.sla_probe(&"pro".into(), SlaClass::Failed);
         metrics
     }
 
@@ -873,6 +898,8 @@ mod tests {
         for line in [
             r#"tierway_sla_eligible_total{policy="pro"} 2"#,
             r#"tierway_sla_failed_total{policy="pro"} 1"#,
+            r#"tierway_sla_probes_total{policy="pro"} 1"#,
+            r#"tierway_sla_probes_failed_total{policy="pro"} 1"#,
             r#"tierway_sla_error_budget_ratio{policy="pro"} 0.001"#,
         ] {
             assert!(samples.contains(line), "{line} in\n{samples}");

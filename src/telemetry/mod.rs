@@ -19,6 +19,7 @@ pub(crate) mod samples;
 mod terminal_line;
 
 use crate::domain::receipt::Receipt;
+use crate::domain::sla::probe::PROBE_KEY;
 use crate::domain::sla::{SlaReceipt, SlaTerms};
 use access::AccessLog;
 pub use labels::ReplayOutcome;
@@ -49,7 +50,10 @@ impl Telemetry {
         if let (Some(terms), Some(policy)) = (sla, &receipt.policy)
             && let Some(counted) = SlaReceipt::of(receipt)
         {
-            self.metrics.sla(policy, counted.class(terms));
+            match *counted.key == *PROBE_KEY {
+                true => self.metrics.sla_probe(policy, counted.class(terms)),
+                false => self.metrics.sla(policy, counted.class(terms)),
+            }
         }
         self.live.record(receipt);
         self.access.write(receipt);

@@ -56,6 +56,7 @@ impl AdminGateway {
             reports: Some(Arc::new(SqliteReports::of(&path)) as Arc<dyn Reports>),
             idempotency: None,
             state_accounts: Arc::default(),
+            division: Arc::default(),
         };
         Self::with(memory, stores, folder, Some(writing)).await
     }

@@ -48,6 +48,7 @@ mod responses;
 mod resting;
 mod rotation;
 mod routing;
+mod sla_probe;
 mod spellings;
 mod spliced_streams;
 mod stalls;

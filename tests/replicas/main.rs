@@ -20,6 +20,7 @@ mod copied;
 mod encrypted;
 mod limits;
 mod outage;
+mod probes;
 mod refused;
 mod shared;
 mod together;

@@ -294,6 +294,67 @@ async fn a_gateway_closes_what_it_promised_two_days_after_the_end() {
     assert!(admin.close_due_months(&snapshot, true, due + 40 * 24 * HOUR).await.is_empty());
 }
 
+/// A probe of the month: one every five minutes.
+fn probe(number: i64, is_down: bool) -> Receipt {
+    let received_unix_ms = NOVEMBER + number * 5 * MINUTE + 1_000;
+    let served = Receipt {
+        id: RequestId((u128::from(received_unix_ms.unsigned_abs()) << 80) | 1 << 60),
+        received_unix_ms,
+        key: Some("sla probe".into()),
+        team: None,
+        policy: Some("all".into()),
+        cost: NanoUsd(1_000),
+        ..receipt(0)
+    };
+    match is_down {
+        true => {
+            Receipt { outcome: Outcome::Failed, reason: Reason::Unreachable, status: 502, first_token: None, ..served }
+        }
+        false => served,
+    }
+}
+
+#[test]
+fn a_night_in_which_only_probes_asked_counts_and_is_nobodys() {
+    const INTERVALS: i64 = 30 * 288;
+    // A request every 43 minutes, but for eight hours without any: then no probe is answered.
+    let requests = || (0..10_000).step_by(10).filter(|number| !(5_000..5_112).contains(number)).map(request);
+    let night = (request(5_000).received_unix_ms - NOVEMBER).div_euclid(5 * MINUTE);
+    let probes = (0..INTERVALS).map(|number| probe(number, (night..night + 96).contains(&number)));
+    let place = filled(requests().chain(probes));
+    let five_minutes = format!("{SLA}, measure = \"5m\"");
+    // Each of 8,640 intervals counts once, by its request or by its probe.
+    for sla in [SLA, &five_minutes] {
+        let report = &json(place.folder(), sla, &REPORT)["data"][0];
+        let figures = &report["figures"];
+        let counted = ["requests", "eligible", "failed", "uptime"].map(|name| figures[name].clone());
+        assert_eq!(counted, [988.into(), 988.into(), 0.into(), Value::from("98.8888%")], "{report:#}");
+        let probes = &report["probes"];
+        let seen = ["sent", "failed", "intervals", "spent"].map(|name| probes[name].clone());
+        assert_eq!(seen, [8_640.into(), 96.into(), (8_640 - 988).into(), Value::from("0.00864")], "{report:#}");
+        assert_eq!(probes["worst_hour"]["causes"][0]["reason"], "unreachable");
+        assert_eq!((report["keys"].as_array().map(Vec::len), &report["step"]["credit"]), (Some(3), &"25%".into()));
+    }
+    let text = printed(place.folder(), SLA, &["sla", "report", "--month", "2024-11", "--html", "sla.html"]);
+    let line = "probes: 8,640 sent, 96 failed, 0.00864 USD; 7,652 intervals count by them";
+    let page = std::fs::read_to_string(place.folder().join("sla.html")).expect("it is written");
+    assert!(text.contains(line) && text.contains("worst hour of probes: 12 failed"), "{text}");
+    assert!(page.contains(line), "{page}");
+    // What they cost is a row of its own.
+    let usage = ["usage", "--by", "key", "--since", "2024-11-01", "--until", "2024-12-01", "--json"];
+    let usage = json(place.folder(), SLA, &usage);
+    let cost = |key: &str| {
+        let rows = usage["rows"].as_array().expect("rows").iter();
+        rows.filter(|row| row["key"] == key).map(|row| row["requests"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((cost("sla probe"), cost("app").len()), (vec![Value::from(8_640)], 1), "{usage:#}");
+    // The statement is about requests, so that its probes are not taken for late ones.
+    let closing = json(place.folder(), SLA, &[&CLOSE[..], &["--json"]].concat());
+    assert_eq!((&closing["requests"], &closing["uptime"]), (&988.into(), &"98.8888%".into()));
+    assert!(printed(place.folder(), SLA, &CLOSE).contains("is closed already"));
+    assert!(grants(place.folder()).1.iter().all(|(name, _)| name != "sla probe"));
+}
+
 #[test]
 fn a_night_without_a_gateway_counts_under_five_minutes() {
     let place = filled((0..10_000).filter(|number| !(5_000..5_112).contains(number)).map(request));

@@ -1037,6 +1037,16 @@ export interface components {
             figures: components["schemas"]["SlaFigures"];
             key: string;
         };
+        /** @description The probes of a policy. */
+        SlaProbes: {
+            failed: number;
+            /** @description Intervals of five minutes that count by their probes, because nothing else was eligible in them. */
+            intervals: number;
+            sent: number;
+            /** @description USD. */
+            spent: string;
+            worst_hour: components["schemas"]["SlaWorstHour"] | null;
+        };
         /** @description What a policy promises. */
         SlaPromise: {
             credits: components["schemas"]["SlaStep"][];
@@ -1074,6 +1084,8 @@ export interface components {
             /** @constant */
             object: "sla_report";
             policy: string;
+            /** @description What the gateway asked by itself, where it does; none of it is in `figures` and `keys`, except that the uptime counts it. */
+            probes: components["schemas"]["SlaProbes"];
             promise: components["schemas"]["SlaPromise"];
             /** @description The credit that would be given if the month were closed as it is; null: none. */
             step: components["schemas"]["SlaStep"] | null;

@@ -33,6 +33,8 @@ pub struct SlaReportObject {
     figures: SlaFiguresObject,
     /// The same for each key, by name; its uptime is always that of its requests.
     keys: Vec<SlaKeyObject>,
+    /// What the gateway asked by itself, where it does; none of it is in `figures` and `keys`, except that the uptime counts it.
+    probes: SlaProbesObject,
     /// Intervals of five minutes in which no gateway was alive and nothing was asked; they count under 5m.
     #[schemars(range(min = 0))]
     dead_intervals: u64,
@@ -93,6 +95,21 @@ struct SlaFiguresObject {
     first_token_p99_us: Option<u64>,
     /// The share of first tokens within the objective; null without one, and without first tokens.
     first_token_kept: Option<String>,
+    spent: Usd,
+    worst_hour: Option<SlaWorstHourObject>,
+}
+
+/// The probes of a policy.
+#[derive(serde::Serialize, JsonSchema, Debug)]
+#[schemars(rename = "SlaProbes", deny_unknown_fields)]
+struct SlaProbesObject {
+    #[schemars(range(min = 0))]
+    sent: u64,
+    #[schemars(range(min = 0))]
+    failed: u64,
+    /// Intervals of five minutes that count by their probes, because nothing else was eligible in them.
+    #[schemars(range(min = 0))]
+    intervals: u64,
     spent: Usd,
     worst_hour: Option<SlaWorstHourObject>,
 }
@@ -181,6 +198,13 @@ impl From<&SlaReport> for SlaReportObject {
             promise: terms.into(),
             figures: SlaFiguresObject::of(terms, &tally.all, &report.all),
             keys: report.keys.iter().filter_map(key).collect(),
+            probes: SlaProbesObject {
+                sent: tally.probes.sent.requests,
+                failed: tally.probes.sent.count.failed,
+                intervals: tally.probed_intervals(),
+                spent: spent(&tally.probes.sent),
+                worst_hour: tally.probes.sent.worst_hour().as_ref().map(Into::into),
+            },
             dead_intervals: tally.dead_intervals,
             unreadable: tally.unreadable,
             step: report.step.as_ref().map(Into::into),
@@ -216,6 +240,10 @@ pub fn first_token_kept(terms: &SlaTerms, FirstTokenTally { times, within }: &Fi
     Some(percent_text(u32::try_from(kept).unwrap_or_default(), 4))
 }
 
+fn spent(tally: &SlaTally) -> Usd {
+    NanoUsd(i64::try_from(tally.spend_nanousd).unwrap_or(i64::MAX)).into()
+}
+
 impl SlaFiguresObject {
     fn of(terms: &SlaTerms, tally: &SlaTally, figures: &SlaFigures) -> Self {
         let quantile = |percent| tally.first_tokens.times.quantile(percent).map(micros);
@@ -233,7 +261,7 @@ impl SlaFiguresObject {
             first_token_p95_us: quantile(95),
             first_token_p99_us: quantile(99),
             first_token_kept: first_token_kept(terms, &tally.first_tokens),
-            spent: NanoUsd(i64::try_from(tally.spend_nanousd).unwrap_or(i64::MAX)).into(),
+            spent: spent(tally),
             worst_hour: tally.worst_hour().as_ref().map(Into::into),
         }
     }

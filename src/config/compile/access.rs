@@ -84,11 +84,29 @@ fn sla_terms(written: &SlaSection) -> Option<SlaTerms> {
     })
 }
 
+/// How often SLAs are probed; where there is none, that is reported.
+pub(super) fn sla_probe(diagnostics: &Diagnostics<'_>, file: &ConfigFile, store: &StoreSettings) -> Option<Duration> {
+    let probe = file.sla.probe.as_ref()?;
+    if !keeps_receipts(store) {
+        diagnostics.unenforced(&probe.path, "receipts are kept in memory only, so that probes would count for nothing");
+        return None;
+    }
+    if file.policies.iter().all(|policy| policy.sla.is_none()) {
+        let hint = "give a policy an `sla`, or remove the setting".to_owned();
+        diagnostics.report_at(probe, "probes nothing: no policy has an `sla`".to_owned(), hint);
+    }
+    Some(probe.value.0)
+}
+
+fn keeps_receipts(store: &StoreSettings) -> bool {
+    matches!(store.location, StoreLocation::Sqlite(_) | StoreLocation::Postgres(_))
+}
+
 /// Reports an SLA that cannot be kept account of: its receipts are not stored, or deleted before their month is closed.
 pub(super) fn require_receipts(diagnostics: &Diagnostics<'_>, file: &ConfigFile, store: &StoreSettings) {
     for policy in file.policies.iter().filter(|policy| policy.sla.is_some()) {
         let Some(uptime) = policy.sla.as_ref().and_then(|sla| sla.uptime.as_ref()) else { continue };
-        if !matches!(store.location, StoreLocation::Sqlite(_)) {
+        if !keeps_receipts(store) {
             let setting = uptime.path.trim_end_matches(".uptime");
             diagnostics.unenforced(setting, "receipts are kept in memory only, so that no month could be closed");
         } else if let Some(retention) = store.retention.filter(|keep| *keep < SLA_KEEPS_RECEIPTS) {

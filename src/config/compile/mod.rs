@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
@@ -56,6 +57,7 @@ pub(super) struct CompiledConfig {
     pub(super) teams: BTreeMap<Arc<str>, Option<BudgetSpec>>,
     pub(super) keys: HashMap<KeyHash, Arc<KeyRecord>>,
     pub(super) fault_api: bool,
+    pub(super) sla_probe: Option<Duration>,
     pub(super) catalogue: CatalogueUse,
 }
 
@@ -100,6 +102,7 @@ pub(super) fn compile(
     require_shared_store(diagnostics, &file.store);
     let store = store_settings(&file.store, source);
     access::require_receipts(diagnostics, &file, &store);
+    let sla_probe = access::sla_probe(diagnostics, &file, &store);
     let teams = access::teams(&file);
     for network in file.providers.iter().filter_map(|provider| provider.network.as_ref()) {
         report_unreachable(diagnostics, network);
@@ -108,6 +111,7 @@ pub(super) fn compile(
     let providers = file.providers.into_iter().filter_map(provider).collect();
     CompiledConfig {
         fault_api: file.drill.enabled.value,
+        sla_probe,
         catalogue: used,
         teams,
         table,

@@ -44,6 +44,7 @@ pub(super) use prices::{PriceAboveSection, PriceSection};
 pub(super) use providers::{NetworkSection, ProviderSection, SimulationSection};
 pub(super) use routing::{AliasSection, BrokenStream, RoutingSection, TierSection};
 pub(super) use server::{ServerSection, StoreSection, TelemetrySection, TlsSection};
+use sla::SlaProbeSection;
 pub(super) use sla::{SlaCreditSection, SlaFirstTokenSection, SlaSection};
 
 /// Settings whose value may be a secret: their lines are not shown when the file is not TOML.
@@ -82,6 +83,8 @@ section! {
         teams: Vec<TeamSection> = named("A team.", TeamSection::checked),
         /// What clients present; more may live in the store.
         keys: Vec<KeySection> = read_by(keys),
+        /// Probes of SLAs, of all policies that have one.
+        sla: SlaProbeSection = table(SlaProbeSection::checked),
         /// Rehearsed outages.
         drill: DrillSection = table(DrillSection::read),
     }

@@ -1,4 +1,4 @@
-//! `sla` of a policy: what is promised, and the credit given when it is not kept.
+//! `sla` of a policy: what is promised, and the credit given when it is not kept; `[sla]`: how often it is probed.
 //!
 //! Credit that could never follow, or that follows although the promise is kept, is reported where it is written.
 
@@ -7,6 +7,7 @@ use super::super::value::{NonZeroDuration, Percent};
 use super::nonzero;
 use crate::domain::budget::Zone;
 use crate::domain::sla::SlaMeasure;
+use crate::domain::sla::probe::PROBES_APART;
 use std::num::NonZeroU64;
 
 section! {
@@ -28,6 +29,36 @@ section! {
         /// In which time zone months begin and end.
         // Months end at midnight in one zone for everybody.
         zone: Setting<Zone> = or(Zone::named("UTC").expect("UTC is built in")),
+    }
+}
+
+section! {
+    /// `[sla]`
+    pub(in crate::config) struct SlaProbeSection {
+        /// Sends one small request this often for each policy with an SLA, on the operator's own account; it counts in intervals
+        /// of five minutes in which nobody else asks. Absent: never.
+        // A probe costs money.
+        probe: Option<Setting<NonZeroDuration>> = optional(),
+    }
+}
+
+impl SlaProbeSection {
+    pub(super) fn checked(table: &mut Table<'_>) -> Self {
+        let section = Self::read(table);
+        let [least, most] = PROBES_APART;
+        if let Some(probe) = section.probe.as_ref().filter(|probe| !(least..=most).contains(&probe.value.0)) {
+            let (message, hint) = match probe.value.0 < least {
+                true => {
+                    ("is too often: a probe costs money, and is in flight for a while", "set 5s or more, such as 30s")
+                }
+                false => (
+                    "is longer than the intervals of five minutes that it is to measure",
+                    "set 5m or less, such as 30s",
+                ),
+            };
+            table.diagnostics().report_at(probe, message.to_owned(), hint.to_owned());
+        }
+        section
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod closing;
 pub mod month;
+pub mod probe;
 pub mod report;
 pub mod tally;
 

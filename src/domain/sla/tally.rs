@@ -4,6 +4,7 @@
 //!
 //! Start reading at [`SlaMonthTally::add`], then [`SlaMonthTally::uptime`].
 
+use super::probe::{PROBE_KEY, SlaProbeTally};
 use super::{SlaClass, SlaMeasure, SlaReceipt, SlaTerms};
 use crate::domain::budget::{Scope, WindowSpan};
 use crate::domain::duration_tally::DurationTally;
@@ -69,7 +70,7 @@ pub struct SlaCount {
 }
 
 impl SlaCount {
-    fn add(&mut self, class: SlaClass) {
+    pub(super) fn add(&mut self, class: SlaClass) {
         self.eligible += u64::from(class != SlaClass::NotEligible);
         self.failed += u64::from(class == SlaClass::Failed);
     }
@@ -123,7 +124,7 @@ pub struct SlaTally {
 }
 
 impl SlaTally {
-    fn add(&mut self, receipt: &SlaReceipt, class: SlaClass, terms: &SlaTerms) {
+    pub(super) fn add(&mut self, receipt: &SlaReceipt, class: SlaClass, terms: &SlaTerms) {
         self.requests += 1;
         self.count.add(class);
         self.spend_nanousd += i128::from(receipt.cost.0);
@@ -210,6 +211,8 @@ pub struct SlaMonthTally {
     pub spend: BTreeMap<Holder, i128>,
     /// By interval, those with eligible requests.
     intervals: BTreeMap<i64, SlaCount>,
+    /// What the gateway asked by itself; none of it is in `all`, `keys` and `spend`.
+    pub probes: SlaProbeTally,
     /// Intervals in which nothing was asked and no gateway was alive.
     pub dead_intervals: u64,
     /// Receipts that cannot be read, and count for nothing.
@@ -225,6 +228,7 @@ impl SlaMonthTally {
             keys: BTreeMap::new(),
             spend: BTreeMap::new(),
             intervals: BTreeMap::new(),
+            probes: SlaProbeTally::default(),
             dead_intervals: 0,
             unreadable: 0,
         }
@@ -238,11 +242,17 @@ impl SlaMonthTally {
         }
         let terms = &*self.query.terms;
         let class = receipt.class(terms);
+        let in_month = at >= self.query.span.start_ms;
+        if *receipt.key == *PROBE_KEY {
+            if in_month {
+                self.probes.add(receipt, class, terms);
+            }
+            return;
+        }
         if !self.keys.contains_key(&receipt.key) {
             self.keys.insert(receipt.key.clone(), SlaTally::default());
         }
         let own = self.keys.get_mut(&receipt.key);
-        let in_month = at >= self.query.span.start_ms;
         for tally in std::iter::once(&mut self.all).chain(own) {
             for (recent, window) in tally.recent.iter_mut().zip(BURN_WINDOWS_MS) {
                 if at >= until.saturating_sub(window) {
@@ -265,21 +275,39 @@ impl SlaMonthTally {
     pub fn count_dead(&mut self, known: &AliveIntervals) {
         let Some(first) = known.first else { return };
         let passed = self.query.intervals();
-        let dead = |at: &i64| !known.alive.contains(at) && !self.intervals.contains_key(at);
+        let asked = |at: &i64| self.intervals.contains_key(at) || self.probes.has(*at);
+        let dead = |at: &i64| !known.alive.contains(at) && !asked(at);
         self.dead_intervals = (passed.start.max(first)..passed.end).filter(dead).count() as u64;
+    }
+
+    /// How many intervals count by their probes, because nothing else was eligible in them.
+    pub fn probed_intervals(&self) -> u64 {
+        self.probes.without(&self.intervals).count() as u64
     }
 
     /// The uptime of the policy by its measure; `None` where nothing was asked, or no interval has passed.
     pub fn uptime(&self) -> Option<SlaUptime> {
+        let share = |down: u128, of: u128| (of > 0).then(|| SlaUptime { good: of.saturating_sub(down), of });
         match self.query.terms.measure {
-            SlaMeasure::Requests => uptime_of(self.all.count),
+            SlaMeasure::Requests => {
+                let probed: Vec<u64> =
+                    self.probes.without(&self.intervals).map(|(_, count)| failed_billionths(count)).collect();
+                if probed.is_empty() {
+                    return uptime_of(self.all.count);
+                }
+                // An interval counts as one request, however often it was probed.
+                let SlaCount { eligible, failed } = self.all.count;
+                let of = u128::from(eligible) + probed.len() as u128;
+                let down = u128::from(failed) * u128::from(BILLION) + probed.into_iter().map(u128::from).sum::<u128>();
+                share(down, of * u128::from(BILLION))
+            }
             SlaMeasure::FiveMinutes => {
                 let passed = self.query.intervals();
                 let of = u128::from(passed.clone().count() as u64) * u128::from(BILLION);
-                let counted = self.intervals.iter().filter(|(at, _)| passed.contains(at));
-                let down: u128 = counted.map(|(_, count)| u128::from(failed_billionths(*count))).sum();
-                let down = down + u128::from(self.dead_intervals) * u128::from(BILLION);
-                (of > 0).then(|| SlaUptime { good: of.saturating_sub(down), of })
+                let asked = self.intervals.iter().map(|(at, count)| (*at, *count));
+                let counted = asked.chain(self.probes.without(&self.intervals)).filter(|(at, _)| passed.contains(at));
+                let down: u128 = counted.map(|(_, count)| u128::from(failed_billionths(count))).sum();
+                share(down + u128::from(self.dead_intervals) * u128::from(BILLION), of)
             }
         }
     }

@@ -4,6 +4,7 @@ use super::error::PostgresError;
 use super::receipts::uuid;
 use crate::domain::posture::{PostureQuery, PostureReceipt, PostureTally};
 use crate::domain::receipt::Outcome;
+use crate::domain::sla::probe::PROBE_KEY;
 use crate::store::column::{duration, from_label, reason, unknown};
 use crate::store::receipt_row::{CLOCKS_DIFFER_MS, lowest_id_at};
 use futures_util::TryStreamExt;
@@ -12,11 +13,11 @@ use std::sync::Arc;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-/// The ids find candidate rows; the time decides.
+/// The ids find candidate rows; the time decides. Probes of SLAs are nobody's requests.
 const RECEIPTS: &str = "SELECT tier, region, stream, outcome, reason, first_token_us, duration_us, failover_us,
     injected IS NOT NULL FROM tierway.receipts
     WHERE id >= $1::text::uuid AND id < $2::text::uuid AND received_unix_ms >= $3 AND received_unix_ms < $4
-    AND key IS NOT NULL AND ($5::text IS NULL OR policy = $5)";
+    AND key <> $6 AND ($5::text IS NULL OR policy = $5)";
 
 /// Counts the receipts of `query`: one statement, which sees one moment.
 pub(super) async fn tally(client: &mut Client, query: PostureQuery) -> Result<PostureTally, PostgresError> {
@@ -24,12 +25,13 @@ pub(super) async fn tally(client: &mut Client, query: PostureQuery) -> Result<Po
     let first = uuid(lowest_id_at(since_unix_ms.saturating_sub(CLOCKS_DIFFER_MS)));
     let last = uuid(lowest_id_at(until_unix_ms.saturating_add(CLOCKS_DIFFER_MS)));
     let policy = policy.as_deref();
-    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&first, Type::TEXT),
         (&last, Type::TEXT),
         (&since_unix_ms, Type::INT8),
         (&until_unix_ms, Type::INT8),
         (&policy, Type::TEXT),
+        (&PROBE_KEY, Type::TEXT),
     ];
     let mut tally = PostureTally::default();
     let mut rows = pin!(client.query_typed_raw(RECEIPTS, parameters).await?);

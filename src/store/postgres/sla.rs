@@ -10,6 +10,7 @@ use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Outcome;
 use crate::domain::sla::closing::{SlaClosing, SlaCredit};
 use crate::domain::sla::month::SlaMonth;
+use crate::domain::sla::probe::PROBE_KEY;
 use crate::domain::sla::tally::{AliveIntervals, SlaMonthTally, SlaQuery};
 use crate::domain::sla::{SlaCreditStep, SlaReceipt};
 use crate::store::column::{duration, from_label, reason, unknown, unreadable};
@@ -91,11 +92,13 @@ pub(super) async fn tally(client: &mut Client, query: SlaQuery) -> Result<SlaMon
     Ok(tally)
 }
 
-/// The number of receipts of the policy in the month of `query`.
+/// The number of receipts of the policy in the month of `query`, without those of probes.
 pub(super) async fn requests(client: &impl GenericClient, query: &SlaQuery) -> Result<u64, PostgresError> {
     let month = MonthParameters::of(query, query.span.start_ms);
     let policy = &*month.policy;
-    let row = client.query_typed_one(&format!("SELECT count(*) {OF_MONTH}"), &month.bound(&policy)).await?;
+    let [first, last, since, until, policy] = month.bound(&policy);
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [first, last, since, until, policy, (&PROBE_KEY, Type::TEXT)];
+    let row = client.query_typed_one(&format!("SELECT count(*) {OF_MONTH} AND key <> $6"), &parameters).await?;
     Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }
 

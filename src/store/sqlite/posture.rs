@@ -4,14 +4,15 @@ use super::receipt_row::id_at;
 use super::unreadable_value;
 use crate::domain::posture::{PostureQuery, PostureReceipt, PostureTally};
 use crate::domain::receipt::Outcome;
+use crate::domain::sla::probe::PROBE_KEY;
 use crate::store::column::{duration, from_label, reason, unknown};
 use crate::store::receipt_row::CLOCKS_DIFFER_MS;
 use rusqlite::{Connection, Row, params};
 
-/// The ids find candidate rows; the time decides.
+/// The ids find candidate rows; the time decides. Probes of SLAs are nobody's requests.
 const RECEIPTS: &str = "SELECT tier, region, stream, outcome, reason, first_token_us, duration_us, failover_us,
     injected IS NOT NULL FROM receipts
-    WHERE id >= ?1 AND id < ?2 AND received_unix_ms >= ?3 AND received_unix_ms < ?4 AND key IS NOT NULL
+    WHERE id >= ?1 AND id < ?2 AND received_unix_ms >= ?3 AND received_unix_ms < ?4 AND key <> ?6
     AND (?5 IS NULL OR policy = ?5)";
 
 /// Counts the receipts of `query`, as one moment saw them.
@@ -21,7 +22,7 @@ pub(super) fn tally(connection: &Connection, query: &PostureQuery) -> rusqlite::
     let last = id_at(until_unix_ms.saturating_add(CLOCKS_DIFFER_MS));
     let mut tally = PostureTally::default();
     let mut statement = connection.prepare_cached(RECEIPTS)?;
-    let mut rows = statement.query(params![first, last, since_unix_ms, until_unix_ms, policy])?;
+    let mut rows = statement.query(params![first, last, since_unix_ms, until_unix_ms, policy, PROBE_KEY])?;
     while let Some(row) = rows.next()? {
         match receipt(row) {
             Ok(receipt) => tally.add(&receipt),

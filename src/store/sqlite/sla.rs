@@ -11,6 +11,7 @@ use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Outcome;
 use crate::domain::sla::closing::{SlaClosing, SlaCredit};
 use crate::domain::sla::month::SlaMonth;
+use crate::domain::sla::probe::PROBE_KEY;
 use crate::domain::sla::tally::{AliveIntervals, SlaMonthTally, SlaQuery};
 use crate::domain::sla::{SlaCreditStep, SlaReceipt};
 use crate::store::column::{duration, from_label, reason, unknown, unreadable};
@@ -24,7 +25,7 @@ const RECEIPTS: &str = "SELECT id, received_unix_ms, key, team, outcome, reason,
     duration_us, cost_nanousd, injected IS NOT NULL FROM receipts
     WHERE id >= ?1 AND id < ?2 AND received_unix_ms >= ?3 AND received_unix_ms < ?4 AND policy = ?5 AND key IS NOT NULL";
 const COUNT: &str = "SELECT count(*) FROM receipts
-    WHERE id >= ?1 AND id < ?2 AND received_unix_ms >= ?3 AND received_unix_ms < ?4 AND policy = ?5 AND key IS NOT NULL";
+    WHERE id >= ?1 AND id < ?2 AND received_unix_ms >= ?3 AND received_unix_ms < ?4 AND policy = ?5 AND key <> ?6";
 const ALIVE: &str = "SELECT number FROM alive_intervals WHERE number >= ?1 AND number <= ?2";
 const CLOSINGS: &str = "SELECT statement, closed_unix_ms, requests, eligible, failed, uptime_millionths, below_bp,
     credit_bp FROM sla_closings WHERE policy = ?1 AND month = ?2 ORDER BY statement";
@@ -63,12 +64,13 @@ pub(super) fn tally(connection: &Connection, query: SlaQuery) -> rusqlite::Resul
     Ok(tally)
 }
 
-/// The number of receipts of the policy in the month of `query`.
+/// The number of receipts of the policy in the month of `query`, without those of probes.
 pub(super) fn requests(connection: &Connection, query: &SlaQuery) -> rusqlite::Result<u64> {
     let (since, until) = (query.span.start_ms, query.until_unix_ms);
     let [first, last] = ids(since, until);
     let mut statement = connection.prepare_cached(COUNT)?;
-    let count: i64 = statement.query_row(params![first, last, since, until, query.policy], |row| row.get(0))?;
+    let count: i64 =
+        statement.query_row(params![first, last, since, until, query.policy, PROBE_KEY], |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }
 
