@@ -8,6 +8,8 @@
 //! `TIERWAY_SIM_SEEDS=n` runs more days, `TIERWAY_SIM_SEED=n` runs one and prints its every step.
 //! Start reading in `engine.rs`, then `invariants.rs`.
 
+#[path = "simulation/adaptive.rs"]
+mod adaptive;
 #[path = "simulation/engine.rs"]
 mod engine;
 #[path = "simulation/expected_balances.rs"]

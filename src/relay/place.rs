@@ -38,7 +38,7 @@ pub(super) fn health_of<'a>(
     pinned: Option<PinnedAccount>,
 ) -> TeamHealthView<'a> {
     let reserved = matches!(authorized.requested(), ResolvedName::Reserved(_));
-    let holder = PlaceHolder { policy: key.policy, key: key.id, reserved };
+    let holder = PlaceHolder { policy: key.policy, key: key.id, priority: key.record.policy.priority, reserved };
     view_of(active, key.team, holder, authorized, call).with_credential(pinned.map(|pinned| pinned.credential))
 }
 

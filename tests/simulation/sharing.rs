@@ -18,7 +18,7 @@ use tierway::domain::routing::queue::{
     ExpectedPlaces, PlaceRequest, ShedReason, WaitDecision, WaitQueue, Waiter, WaiterId,
 };
 
-/// With a limit of the gateway, and as many without.
+/// With each kind of limit of the gateway.
 const BURSTS: u64 = 1_000;
 /// So many of so many bursts must catch a mutant by the right law.
 const MUTANT_CAUGHT: usize = 6;
@@ -36,8 +36,10 @@ enum Law {
     /// Others never have what `Pro/` requests held lately, nor a place while one of those waits for it; and none of those
     /// waits while its deployment has a place, however full the gateway is.
     ReservationFloor,
-    /// No more requests by plain names are in flight than the gateway may have.
+    /// No more requests by plain names are in flight than the gateway may have, but for those below a floor of their policy.
     InFlight,
+    /// Where policies have floors, no request of one that holds less waits for the gateway.
+    PriorityFloor,
     /// Nobody is refused for want of places while several of a lower priority wait.
     ShedOrder,
     /// Nobody is given a place after its time to wait, which is never longer than `QUEUE_WAIT`.
@@ -56,6 +58,7 @@ enum SharingMutant {
     LendsTheFloor,
     HoldsReservedBack,
     IgnoresTheGateway,
+    IgnoresTheFloors,
     ShedsWhoeverComes,
     GrantsTheLate,
     FirstComeFirstServed,
@@ -63,10 +66,11 @@ enum SharingMutant {
     LeavesPlacesFree,
 }
 
-const MUTANTS: [(SharingMutant, Law); 8] = [
+const MUTANTS: [(SharingMutant, Law); 9] = [
     (SharingMutant::LendsTheFloor, Law::ReservationFloor),
     (SharingMutant::HoldsReservedBack, Law::ReservationFloor),
     (SharingMutant::IgnoresTheGateway, Law::InFlight),
+    (SharingMutant::IgnoresTheFloors, Law::PriorityFloor),
     (SharingMutant::ShedsWhoeverComes, Law::ShedOrder),
     (SharingMutant::GrantsTheLate, Law::Deadline),
     (SharingMutant::FirstComeFirstServed, Law::FairShare),
@@ -81,6 +85,22 @@ enum SharingEvent {
     /// The time of a waiting request is over, or its client leaves.
     Expire(usize),
     Arrive(usize),
+    /// The gateway has so many places from now on.
+    Limit(u32),
+}
+
+/// The limit of the gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum GatewayLimit {
+    Absent,
+    /// At times less than its deployments have together.
+    Fixed,
+    /// The same, changed again and again, with a floor for each policy.
+    Moving,
+}
+
+impl GatewayLimit {
+    const ALL: [Self; 3] = [Self::Absent, Self::Fixed, Self::Moving];
 }
 
 struct SharedRequest {
@@ -113,22 +133,22 @@ struct Burst {
 }
 
 impl Burst {
-    /// `limited`: the gateway has a limit of its own, at times less than its deployments have together.
-    fn of(seed: u64, limited: bool, mutant: Option<SharingMutant>) -> Self {
+    fn of(seed: u64, limit: GatewayLimit, mutant: Option<SharingMutant>) -> Self {
         let mut rng = SimRng::seeded(seed);
         // Places are held for so short a time that many turns pass within a request's wait.
         let busy = rng.random(20);
         let deployments: Vec<CountedPlaces> = (0..1 + rng.below(3))
             .map(|_| {
                 let most = if busy { 1 } else { 1 + rng.below(10) as u32 };
-                let limits = PlaceLimits { most: Some(most), lends: !busy && rng.random(40) };
+                let limits = PlaceLimits { most: Some(most), lends: !busy && rng.random(40), floors: false };
                 let lends = limits.lends && mutant != Some(SharingMutant::LendsTheFloor);
                 CountedPlaces::of(limits, lends)
             })
             .collect();
         let carried: u32 = deployments.iter().filter_map(|deployment| deployment.limits.most).sum();
-        let most = limited.then(|| 1 + rng.below(u64::from(carried)) as u32);
-        let gateway = CountedPlaces::of(PlaceLimits { most, lends: false }, false);
+        let most = (limit != GatewayLimit::Absent).then(|| 1 + rng.below(u64::from(carried)) as u32);
+        let floors = limit == GatewayLimit::Moving;
+        let gateway = CountedPlaces::of(PlaceLimits { most, lends: false, floors }, false);
         let (policies, spread) = (1 + rng.below(4), if busy { 600 } else { 200 + rng.below(90_000) });
         let spread = Duration::from_millis(spread);
         let requests = (0..40 + rng.below(160)).map(|_| {
@@ -139,7 +159,12 @@ impl Burst {
             let all = (0..deployments.len()).filter(|at| *at == chosen || (!reserved && rng.random(40)));
             SharedRequest {
                 usable: all.map(|at| PlacesId(at as u32)).collect(),
-                holder: PlaceHolder { policy: PolicyId(policy), key: KeyId(key), reserved },
+                holder: PlaceHolder {
+                    policy: PolicyId(policy),
+                    key: KeyId(key),
+                    priority: PRIORITIES[policy as usize],
+                    reserved,
+                },
                 at: if busy { spread.mul_f64(rng.draw().unit()) } else { rng.spread(Duration::from_millis(1), spread) },
                 own_time: rng.pick(&[50, 300, 5_000, 5_000].map(Duration::from_millis)),
                 holds: rng.spread(Duration::from_millis(5), Duration::from_millis(if busy { 20 } else { 4_000 })),
@@ -150,7 +175,14 @@ impl Burst {
         });
         let requests: Vec<SharedRequest> = requests.collect();
         let arrivals = requests.iter().enumerate();
-        let events = arrivals.map(|(at, request)| Reverse((request.at, SharingEvent::Arrive(at)))).collect();
+        let mut events: BinaryHeap<_> =
+            arrivals.map(|(at, request)| Reverse((request.at, SharingEvent::Arrive(at)))).collect();
+        if floors {
+            events.extend((0..1 + rng.below(8)).map(|_| {
+                let most = 1 + rng.below(u64::from(carried)) as u32;
+                Reverse((spread.mul_f64(rng.draw().unit()), SharingEvent::Limit(most)))
+            }));
+        }
         Self {
             start: Clock.now(),
             now: Duration::ZERO,
@@ -175,10 +207,17 @@ impl Burst {
                 SharingEvent::Arrive(request) => self.arrive(request),
                 SharingEvent::End(request) => self.end(request),
                 SharingEvent::Expire(request) => self.withdraw(request),
+                SharingEvent::Limit(most) => self.moves_limit(most),
             }
             self.no_place_is_free_in_vain();
         }
         self
+    }
+
+    fn moves_limit(&mut self, most: u32) {
+        self.gateway.limits.most = Some(most);
+        self.gateway.places.set_limits(self.gateway.limits);
+        self.hand_gateway_on();
     }
 
     fn instant(&self) -> Instant {
@@ -205,8 +244,14 @@ impl Burst {
         let at_gateway = match self.mutant {
             Some(SharingMutant::HoldsReservedBack) => self.gateway.places.is_full(false, now),
             Some(SharingMutant::IgnoresTheGateway) => false,
-            _ => self.needs_gateway(holder) && self.gateway.places.is_full(false, now),
+            Some(SharingMutant::IgnoresTheFloors) => {
+                self.needs_gateway(holder) && self.gateway.places.is_full(false, now)
+            }
+            _ => self.needs_gateway(holder) && self.gateway.places.is_full_to(holder, now),
         };
+        if at_gateway && !holder.reserved && self.gateway.is_below_floor(holder) {
+            self.breaks(Law::PriorityFloor, format!("request {request} waits for the gateway below its floor"));
+        }
         if let Some(free) = free.copied().filter(|_| !at_gateway) {
             self.deployments[free.0 as usize].places.take(holder, now);
             self.enter(holder);
@@ -232,8 +277,7 @@ impl Burst {
             if at_gateway { of_deployments.min(self.gateway.places.freed_within(span)) } else { of_deployments }
         };
         let expected = ExpectedPlaces { in_queue_wait: freed(QUEUE_WAIT), in_own_time: freed(patience) };
-        let priority = PRIORITIES[holder.policy.0 as usize];
-        let asked = PlaceRequest { holder, priority, usable, unlimited: false, at_gateway, until: now + patience };
+        let asked = PlaceRequest { holder, usable, unlimited: false, at_gateway, until: now + patience };
         match self.queue.arrive(asked, request, expected) {
             WaitDecision::Refused(_, ShedReason::OwnTime) => self.note(request),
             WaitDecision::Refused(_, ShedReason::Full) => self.sheds(request, request),
@@ -407,7 +451,7 @@ impl Burst {
         let (places, gateway, now) = (&self.deployments[at].places, &self.gateway.places, self.instant());
         let may = |waiting: &&Waiter<usize>| {
             let (request, reserved) = (&waiting.request, waiting.request.holder.reserved);
-            let free = !places.is_full(reserved, now) && (reserved || !gateway.is_full(false, now));
+            let free = !places.is_full(reserved, now) && (reserved || !gateway.is_full_to(request.holder, now));
             free && request.until > now && request.usable.contains(&PlacesId(at as u32))
         };
         self.queue.waiters().filter(may).map(|waiting| waiting.payload).collect()
@@ -416,18 +460,18 @@ impl Burst {
 
 #[test]
 fn every_law_of_sharing_holds_in_every_burst() {
-    for limited in [false, true] {
+    for limit in GatewayLimit::ALL {
         let (mut waited, mut shed) = (0, 0);
         for seed in 0..BURSTS {
-            let run = Burst::of(seed, limited, None).run();
-            assert!(run.broken.is_empty(), "seed {seed}, limited gateway: {limited}: {:?}", run.broken);
+            let run = Burst::of(seed, limit, None).run();
+            assert!(run.broken.is_empty(), "seed {seed}, limit of the gateway: {limit:?}: {:?}", run.broken);
             assert_eq!(run.queue.waiting(), 0, "seed {seed}");
             assert_eq!((run.gateway.places.taken(), run.gateway.lent()), (0, 0), "seed {seed}");
-            let again = Burst::of(seed, limited, None).run().trace;
+            let again = Burst::of(seed, limit, None).run().trace;
             assert_eq!(run.trace, again, "seed {seed}: the same seed, the same trace");
             (waited, shed) = (waited + run.waited, shed + run.shed);
         }
-        println!("{BURSTS} bursts, limited gateway: {limited}: {waited} requests waited, {shed} were shed");
+        println!("{BURSTS} bursts, limit of the gateway: {limit:?}: {waited} requests waited, {shed} were shed");
         assert!(waited > 10 * BURSTS as usize && shed > 10 * BURSTS as usize, "these bursts prove little");
     }
 }
@@ -435,17 +479,23 @@ fn every_law_of_sharing_holds_in_every_burst() {
 #[test]
 fn each_law_of_sharing_catches_its_mutant() {
     for (mutant, law) in MUTANTS {
-        let limits: &[bool] = match mutant {
-            SharingMutant::HoldsReservedBack | SharingMutant::IgnoresTheGateway => &[true],
+        let limits: &[GatewayLimit] = match mutant {
+            SharingMutant::HoldsReservedBack | SharingMutant::IgnoresTheGateway => {
+                &[GatewayLimit::Fixed, GatewayLimit::Moving]
+            }
+            SharingMutant::IgnoresTheFloors => &[GatewayLimit::Moving],
             // A tie at a single place, which a limit of the gateway makes rarer.
-            SharingMutant::PrefersPriorityInATie => &[false],
-            _ => &[false, true],
+            SharingMutant::PrefersPriorityInATie => &[GatewayLimit::Absent],
+            _ => &GatewayLimit::ALL,
         };
-        for limited in limits.iter().copied() {
-            let broken = |seed: &u64| Burst::of(*seed, limited, Some(mutant)).run().broken.contains_key(&law);
+        for limit in limits.iter().copied() {
+            let broken = |seed: &u64| Burst::of(*seed, limit, Some(mutant)).run().broken.contains_key(&law);
             let caught: Vec<u64> = (0..MUTANT_BURSTS).filter(broken).take(MUTANT_CAUGHT).collect();
-            println!("{mutant:?}, limited gateway: {limited}: {law:?} catches it in the bursts {caught:?}");
-            assert!(caught.len() == MUTANT_CAUGHT, "{mutant:?} is not caught by {law:?} (limited gateway: {limited})");
+            println!("{mutant:?}, limit of the gateway: {limit:?}: {law:?} catches it in the bursts {caught:?}");
+            assert!(
+                caught.len() == MUTANT_CAUGHT,
+                "{mutant:?} is not caught by {law:?} (limit of the gateway: {limit:?})"
+            );
         }
     }
 }

@@ -28,9 +28,10 @@ impl Burst {
         self.events.push(Reverse((now + self.requests[request].holds, SharingEvent::End(request))));
         self.note(request * 8 + at);
         if self.needs_gateway(holder) {
+            let below_floor = self.gateway.is_below_floor(holder);
             self.gateway.counts(now, holder, 1);
             let (lent, most) = (self.gateway.lent(), self.gateway.limits.most.expect("it is limited"));
-            if lent > most {
+            if lent > most && !below_floor {
                 self.breaks(Law::InFlight, format!("{lent} are in flight, {most} may be"));
             }
         }
@@ -110,7 +111,7 @@ impl Burst {
                 id if id == at => !places.is_full(reserved, now),
                 id => of == GATEWAY && !self.deployments[id].places.is_full(reserved, now),
             };
-            let entered = reserved || !gateway.is_full(false, now);
+            let entered = reserved || !gateway.is_full_to(request.holder, now);
             entered && request.until > now && request.usable.iter().any(free)
         };
         self.queue.waiters().filter(|waiter| may(&waiter.request)).map(|waiter| waiter.request.holder).collect()
@@ -166,6 +167,17 @@ impl CountedPlaces {
 
     fn sum(&self, of: impl Fn((u32, u32, bool)) -> bool) -> u32 {
         self.held.iter().filter(|(holder, _)| of(**holder)).map(|(_, held)| held).sum()
+    }
+
+    /// Whether the policy of `holder` holds less than its share of the places by priority, or none.
+    pub(super) fn is_below_floor(&self, holder: PlaceHolder) -> bool {
+        let Some(most) = self.limits.most.filter(|_| self.limits.floors) else { return false };
+        let mut sharing: BTreeSet<u32> =
+            self.held.iter().filter(|(_, held)| **held > 0).map(|((of, ..), _)| *of).collect();
+        sharing.insert(holder.policy.0);
+        let all: f64 = sharing.iter().map(|policy| f64::from(PRIORITIES[*policy as usize])).sum();
+        let own = self.of_policy(holder.policy);
+        own == 0 || f64::from(own) + 1.0 <= f64::from(most) * priority_of(holder) / all + 1e-9
     }
 
     pub(super) fn lent(&self) -> u32 {

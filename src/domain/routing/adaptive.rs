@@ -1,19 +1,26 @@
 //! How many requests may be in flight, found from how soon first tokens come.
 //!
-//! Providers that are asked for more than they can carry queue it, and the first token comes later. So the limit is the
-//! gradient of two first-token times: while the current one is near the long-term one of its deployment, the limit rises by
-//! the square root of itself; where it is longer, the limit falls in proportion, at most to half, from what was in flight.
-//! This is the gradient limit of concurrency limiters, with the ratio taken for each deployment, so that models of
-//! different speed may be mixed. It must never fall below what is set: where less is in flight, the load is not the cause.
+//! Providers that are asked for more than they can carry queue it, and the first token comes later. By then too much is in
+//! flight already, so the limit is never far from what was carried: half as much again as was in flight lately without a
+//! slowdown, as congestion windows are validated. Where first tokens are late, it falls in proportion, as gradient limiters
+//! do, with the ratio taken for each deployment, so that models of different speed may be mixed. It must never fall below
+//! what is set: where less is in flight, the load is not the cause.
 //!
 //! Start reading in [`AdaptiveLimit::record`].
 
+use super::places::{PEAK_REMEMBERED, PeakRecord};
 use std::time::{Duration, Instant};
 
 /// First-token times may be longer than usual by so much: what varies by itself.
 const TOLERANCE: f64 = 1.25;
+/// Up to here nothing queues, and more may be tried. Between the two the limit stays.
+const UNHURRIED: f64 = 1.1;
 /// The least that is left of the limit at once.
 const STEEPEST: f64 = 0.5;
+/// The limit is at most so many times what was carried without a slowdown: nobody knows what more would do.
+const UNTRIED: f64 = 1.5;
+/// So much more in flight is another load, of which earlier first tokens say nothing.
+const OTHER_LOAD: f64 = 1.25;
 /// The limit is set anew after so long, at least, and as many first tokens.
 const WINDOW: Duration = Duration::from_secs(1);
 const LEAST_SAMPLES: u32 = 16;
@@ -29,7 +36,7 @@ const KNOWN_SAMPLES: u32 = 16;
 pub struct InFlightBounds {
     /// It falls no lower.
     pub at_least: u32,
-    /// It begins here, so that nothing is refused before a slowdown was measured, and rises no higher.
+    /// It begins here, before anything was measured, and rises no higher.
     pub at_most: u32,
 }
 
@@ -40,6 +47,11 @@ pub struct AdaptiveLimit {
     limit: f64,
     /// When it fell last: what was sent before met the load of before.
     fell: Option<Instant>,
+    /// The load that first tokens are of, in requests in flight, and when it became so much.
+    load: u32,
+    since: Option<Instant>,
+    /// What was carried lately without a slowdown.
+    carried: PeakRecord,
     window: SlowdownWindow,
 }
 
@@ -50,12 +62,22 @@ struct SlowdownWindow {
     sum: f64,
     samples: u32,
     most_in_flight: u32,
+    /// When the first of its attempts was sent.
+    sent: Option<Instant>,
 }
 
 impl AdaptiveLimit {
     /// A limit that has measured nothing.
     pub fn new(bounds: InFlightBounds) -> Self {
-        Self { bounds, limit: f64::from(bounds.at_most), fell: None, window: SlowdownWindow::default() }
+        Self {
+            bounds,
+            limit: f64::from(bounds.at_most),
+            fell: None,
+            load: 0,
+            since: None,
+            carried: PeakRecord::default(),
+            window: SlowdownWindow::default(),
+        }
     }
 
     /// Applies other bounds; what was measured stays.
@@ -76,33 +98,54 @@ impl AdaptiveLimit {
         if self.fell.is_some_and(|fell| sent < fell) {
             return false;
         }
+        if f64::from(in_flight) > f64::from(self.load) * OTHER_LOAD {
+            (self.load, self.since) = (in_flight, Some(now));
+        }
         let window = &mut self.window;
         let began = *window.began.get_or_insert(now);
         window.sum += slowdown.min(MOST_SLOWDOWN);
         window.samples += 1;
         window.most_in_flight = window.most_in_flight.max(in_flight);
+        window.sent = Some(window.sent.map_or(sent, |first| first.min(sent)));
         if window.samples < LEAST_SAMPLES || now.saturating_duration_since(began) < WINDOW {
             return false;
         }
-        let SlowdownWindow { sum, samples, most_in_flight, .. } = std::mem::take(window);
-        let next = self.next(sum / f64::from(samples), f64::from(most_in_flight));
-        if next < self.limit {
-            self.fell = Some(now);
-        }
-        self.limit = next;
+        let window = std::mem::take(window);
+        let next = self.next(window, now);
+        self.limit = self.bounded(next);
         true
     }
 
-    /// The limit after a window of this average slowdown, with so many requests in flight at once.
-    fn next(&self, slowdown: f64, in_flight: f64) -> f64 {
-        let gradient = (TOLERANCE / slowdown).clamp(STEEPEST, 1.0);
-        if gradient < 1.0 {
-            let used = in_flight.min(self.limit);
-            return self.bounded((used * gradient + used.sqrt()).min(self.limit));
+    /// The limit after a window.
+    fn next(&mut self, window: SlowdownWindow, now: Instant) -> f64 {
+        let slowdown = window.sum / f64::from(window.samples);
+        if slowdown > TOLERANCE {
+            let used = f64::from(window.most_in_flight).min(self.limit);
+            self.fell = Some(now);
+            return used * (TOLERANCE / slowdown).max(STEEPEST);
         }
-        // A limit that is not reached says nothing of a higher one.
-        let reached = in_flight * 2.0 >= self.limit;
-        self.bounded(self.limit + if reached { self.limit.sqrt() } else { 0.0 })
+        // One that has a first token of a lower load says nothing of this one.
+        let is_of_load = self.since.is_none_or(|since| window.sent.is_some_and(|sent| sent >= since));
+        if is_of_load {
+            self.load = window.most_in_flight;
+            self.carried.record(self.load, now);
+        }
+        let carried = self.carried.at(now);
+        if carried == 0 {
+            return self.limit;
+        }
+        let mut tried = self.limit;
+        if is_of_load && slowdown <= UNHURRIED {
+            // One that is not reached rises no further.
+            tried = (tried + self.step(now)).min(f64::from(window.most_in_flight) * UNTRIED).max(tried);
+        }
+        tried.min(f64::from(carried) * UNTRIED)
+    }
+
+    /// By how much it may rise at once: by a half, but carefully where it fell lately.
+    fn step(&self, now: Instant) -> f64 {
+        let fell_lately = self.fell.is_some_and(|fell| now.saturating_duration_since(fell) < PEAK_REMEMBERED);
+        if fell_lately { self.limit.sqrt() } else { self.limit * (UNTRIED - 1.0) }
     }
 
     fn bounded(&self, limit: f64) -> f64 {
@@ -175,10 +218,43 @@ mod tests {
     #[test]
     fn the_limit_rises_when_the_provider_carries_more() {
         let (mut limit, mut now) = (AdaptiveLimit::new(BOUNDS), Instant::now());
-        provider(&mut limit, 40.0, 400, 20, &mut now);
+        let low = *provider(&mut limit, 40.0, 400, 20, &mut now).last().expect("it ran");
         let seen = provider(&mut limit, 200.0, 400, 40, &mut now);
-        assert!(seen.windows(2).take(5).all(|pair| pair[0] < pair[1]), "{seen:?}");
+        assert!(seen[..8].is_sorted() && seen[8] > 2 * low, "{low}: {seen:?}");
         assert!(seen.last().is_some_and(|limit| *limit >= 180), "{seen:?}");
+    }
+
+    #[test]
+    fn the_limit_is_half_as_much_again_as_was_carried() {
+        let (mut limit, mut now) = (AdaptiveLimit::new(BOUNDS), Instant::now());
+        let seen = provider(&mut limit, 200.0, 60, 20, &mut now);
+        assert_eq!(seen.last(), Some(&90), "{seen:?}");
+        // A burst finds it there, and each step is measured before the next one.
+        let burst = provider(&mut limit, 200.0, 4_000, 20, &mut now);
+        assert!(burst[0] <= 135 && burst.windows(2).all(|pair| pair[1] * 2 <= pair[0] * 3 + 2), "{burst:?}");
+        assert!(burst.iter().all(|limit| *limit <= 330), "half as much again as is carried unhurried: {burst:?}");
+        // What was carried long ago is forgotten.
+        let quiet = provider(&mut limit, 200.0, 10, 200, &mut now);
+        assert_eq!(quiet.last(), Some(&15), "{quiet:?}");
+    }
+
+    #[test]
+    fn a_first_token_of_a_lower_load_lets_no_more_in() {
+        let (mut limit, now) = (AdaptiveLimit::new(BOUNDS), Instant::now());
+        let later = |ms| now + Duration::from_millis(ms);
+        (0..40).for_each(|n| {
+            limit.record(1.0, later(100 * n), 20, later(100 * n + 50));
+        });
+        assert_eq!(limit.limit(), 30);
+        // All that was sent by now met twenty others, although thirty are in flight.
+        (0..40).for_each(|n| {
+            limit.record(1.0, later(4_000), 30, later(4_100 + 100 * n));
+        });
+        assert_eq!(limit.limit(), 30);
+        (0..40).for_each(|n| {
+            limit.record(1.0, later(9_000), 30, later(9_100 + 100 * n));
+        });
+        assert_eq!(limit.limit(), 45);
     }
 
     #[test]
@@ -186,8 +262,7 @@ mod tests {
         let (mut limit, mut now) = (AdaptiveLimit::new(BOUNDS), Instant::now());
         let low = *provider(&mut limit, 40.0, 400, 20, &mut now).last().expect("it ran");
         let seen = provider(&mut limit, 40.0, low / 3, 20, &mut now);
-        assert!(seen[2..].iter().all(|limit| *limit == seen[2]), "{seen:?}");
-        assert!(seen[2] < 2 * low, "{low}: {seen:?}");
+        assert!(seen.iter().all(|limit| *limit <= low), "{low}: {seen:?}");
     }
 
     #[test]

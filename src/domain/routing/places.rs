@@ -12,8 +12,8 @@ use crate::domain::id::{KeyId, PolicyId};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How long a peak of `Pro/` requests is remembered, at least; at most twice as long.
-const PEAK_REMEMBERED: Duration = Duration::from_secs(60);
+/// How long a peak is remembered, at least; at most twice as long.
+pub(super) const PEAK_REMEMBERED: Duration = Duration::from_secs(60);
 /// With nothing known of it, `Pro/` traffic has one place to begin with.
 const LEAST_HEADROOM: u32 = 1;
 /// The weight of the latest attempt in the average time that a place is held.
@@ -26,6 +26,8 @@ pub struct PlaceHolder {
     pub policy: PolicyId,
     /// The key.
     pub key: KeyId,
+    /// The priority of that policy, from 1.
+    pub priority: u32,
     /// It asked by a `Pro/` name.
     pub reserved: bool,
 }
@@ -37,6 +39,9 @@ pub struct PlaceLimits {
     pub most: Option<u32>,
     /// Dedicated places that others than `Pro/` names may have while they are idle.
     pub lends: bool,
+    /// Each policy has a floor: its share of `most` by priority, among those that hold places. Below it, it finds a place although
+    /// all are taken, since nobody knows how many there are.
+    pub floors: bool,
 }
 
 /// The places of one deployment, or of the gateway.
@@ -49,10 +54,18 @@ pub struct Places {
     reserved: u32,
     /// By key, and summed by policy; only while there is a limit. The gateway's may be thousands of keys'.
     of_keys: HashMap<KeyId, u32>,
-    of_policies: Vec<(PolicyId, u32)>,
-    peak: RecentPeak,
+    of_policies: Vec<PolicyPlaces>,
+    peak: PeakRecord,
     /// The average time that a place is held, in seconds.
     held_for: Option<f64>,
+}
+
+/// What the keys of one policy hold.
+#[derive(Clone, Copy, Debug)]
+struct PolicyPlaces {
+    policy: PolicyId,
+    priority: u32,
+    taken: u32,
 }
 
 impl Places {
@@ -75,6 +88,25 @@ impl Places {
         // What is kept counts as taken, whether it is or not.
         let kept = self.peak.at(now).max(LEAST_HEADROOM).max(self.reserved);
         self.lent() + kept >= most
+    }
+
+    /// Whether a request of `holder` finds no place.
+    pub fn is_full_to(&self, holder: PlaceHolder, now: Instant) -> bool {
+        self.is_full(holder.reserved, now) && !self.is_below_floor(holder)
+    }
+
+    /// Whether its policy holds less than its floor, which is one place at least.
+    fn is_below_floor(&self, holder: PlaceHolder) -> bool {
+        let Some(most) = self.limits.most.filter(|_| self.limits.floors) else { return false };
+        let others = self.of_policies.iter().filter(|other| other.policy != holder.policy && other.taken > 0);
+        let own = u64::from(holder.priority.max(1));
+        let all = own + others.map(|other| u64::from(other.priority)).sum::<u64>();
+        u64::from(self.of_policy(holder.policy)) < (u64::from(most) * own / all).max(1)
+    }
+
+    /// Whether policies have floors.
+    pub fn have_floors(&self) -> bool {
+        self.limits.floors
     }
 
     /// How many are held, by whomever.
@@ -101,9 +133,11 @@ impl Places {
         }
         self.peak.record(self.reserved, now);
         *self.of_keys.entry(holder.key).or_default() += 1;
-        match self.of_policies.iter_mut().find(|(policy, _)| *policy == holder.policy) {
-            Some((_, places)) => *places += 1,
-            None => self.of_policies.push((holder.policy, 1)),
+        let PlaceHolder { policy, priority, .. } = holder;
+        match self.of_policies.iter_mut().find(|known| known.policy == policy) {
+            // A reload may have changed the priority.
+            Some(known) => *known = PolicyPlaces { priority, taken: known.taken + 1, ..*known },
+            None => self.of_policies.push(PolicyPlaces { policy, priority, taken: 1 }),
         }
     }
 
@@ -121,8 +155,8 @@ impl Places {
         if *places == 0 {
             self.of_keys.remove(&holder.key);
         }
-        if let Some((_, places)) = self.of_policies.iter_mut().find(|(policy, _)| *policy == holder.policy) {
-            *places = places.saturating_sub(1);
+        if let Some(known) = self.of_policies.iter_mut().find(|known| known.policy == holder.policy) {
+            known.taken = known.taken.saturating_sub(1);
         }
     }
 
@@ -143,7 +177,7 @@ impl Places {
 
     /// The places that the keys of `policy` hold.
     pub fn of_policy(&self, policy: PolicyId) -> u32 {
-        self.of_policies.iter().find(|(known, _)| *known == policy).map_or(0, |(_, places)| *places)
+        self.of_policies.iter().find(|known| known.policy == policy).map_or(0, |known| known.taken)
     }
 
     /// The places that `key` holds.
@@ -152,16 +186,16 @@ impl Places {
     }
 }
 
-/// The most `Pro/` requests at once, lately: of the current span and the one before it.
+/// The most requests at once, lately: of the current span and the one before it.
 #[derive(Clone, Copy, Default, Debug)]
-struct RecentPeak {
+pub(super) struct PeakRecord {
     began: Option<Instant>,
     current: u32,
     before: u32,
 }
 
-impl RecentPeak {
-    fn record(&mut self, count: u32, now: Instant) {
+impl PeakRecord {
+    pub(super) fn record(&mut self, count: u32, now: Instant) {
         let began = *self.began.get_or_insert(now);
         let age = now.saturating_duration_since(began);
         if age >= PEAK_REMEMBERED {
@@ -171,7 +205,7 @@ impl RecentPeak {
         self.current = self.current.max(count);
     }
 
-    fn at(&self, now: Instant) -> u32 {
+    pub(super) fn at(&self, now: Instant) -> u32 {
         let age = self.began.map_or(Duration::MAX, |began| now.saturating_duration_since(began));
         match age {
             _ if age < PEAK_REMEMBERED => self.current.max(self.before),
@@ -186,12 +220,12 @@ mod tests {
     use super::*;
 
     fn holder(policy: u32, key: u32, reserved: bool) -> PlaceHolder {
-        PlaceHolder { policy: PolicyId(policy), key: KeyId(key), reserved }
+        PlaceHolder { policy: PolicyId(policy), key: KeyId(key), priority: 1, reserved }
     }
 
     fn places(most: u32, lends: bool) -> Places {
         let mut places = Places::default();
-        places.set_limits(PlaceLimits { most: Some(most), lends });
+        places.set_limits(PlaceLimits { most: Some(most), lends, floors: false });
         places
     }
 
@@ -216,7 +250,7 @@ mod tests {
             places.take(holder(1, 1, false), now);
         }
         assert!(!places.is_full(false, now));
-        places.set_limits(PlaceLimits { most: Some(3), lends: false });
+        places.set_limits(PlaceLimits { most: Some(3), lends: false, floors: false });
         assert!(places.is_full(false, now), "what is in flight counts");
         for _ in 0..3 {
             places.give_back(holder(1, 1, false), now);
@@ -247,6 +281,33 @@ mod tests {
         assert_eq!(lend(&mut places, now), 3, "a minute ago");
         now += PEAK_REMEMBERED + Duration::from_millis(1);
         assert_eq!(lend(&mut places, now), 7, "the peak is forgotten");
+    }
+
+    #[test]
+    fn below_its_floor_a_policy_finds_a_place_although_all_are_taken() {
+        let now = Instant::now();
+        let of = |policy, priority| PlaceHolder { priority, ..holder(policy, policy, false) };
+        let filled = |most, floors| {
+            let mut places = Places::default();
+            places.set_limits(PlaceLimits { most: Some(most), lends: false, floors });
+            (0..90).for_each(|_| places.take(of(1, 1), now));
+            places
+        };
+        let found = |places: &mut Places, holder: PlaceHolder| {
+            let before = places.taken();
+            while !places.is_full_to(holder, now) {
+                places.take(holder, now);
+            }
+            places.taken() - before
+        };
+        // The limit has fallen to a half of what is in flight: the other has eight ninths of it.
+        let mut places = filled(45, true);
+        assert_eq!(found(&mut places, of(1, 1)), 0);
+        assert_eq!(found(&mut places, of(2, 8)), 40);
+        // A third one has its share of what the three may have, and one place at least.
+        assert_eq!(found(&mut places, of(3, 1)), 4);
+        assert_eq!(found(&mut filled(1, true), of(2, 8)), 1);
+        assert_eq!(found(&mut filled(45, false), of(2, 8)), 0, "a limit that is known is one");
     }
 
     #[test]

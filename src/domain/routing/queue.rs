@@ -26,8 +26,6 @@ const STRIDE: u64 = 1 << 32;
 pub struct PlaceRequest {
     /// Whose it is.
     pub holder: PlaceHolder,
-    /// The priority of its policy, from 1.
-    pub priority: u32,
     /// The deployments with a limit that could serve it.
     pub usable: Box<[PlacesId]>,
     /// A deployment without a limit could serve it too, so that it needs no deployment's place.
@@ -97,6 +95,13 @@ impl PlaceRequest {
     }
 }
 
+impl<T> PolicyQueue<T> {
+    /// What a turn adds to its pass.
+    fn stride(&self) -> u64 {
+        STRIDE / u64::from(self.priority.max(1))
+    }
+}
+
 impl<T> Default for WaitQueue<T> {
     fn default() -> Self {
         Self { policies: Vec::new(), pass: 0, waiting: 0, next: 0 }
@@ -132,12 +137,13 @@ impl<T> WaitQueue<T> {
         now: Instant,
         has_place: impl Fn(&Waiter<T>) -> bool,
     ) -> Option<WaiterTurn> {
-        if gateway.is_full(false, now) {
+        if gateway.is_full(false, now) && !gateway.have_floors() {
             return None;
         }
         let may = |waiter: &Waiter<T>| {
             let request = &waiter.request;
-            !request.holder.reserved && request.until > now && (request.unlimited || has_place(waiter))
+            let enters = !request.holder.reserved && !gateway.is_full_to(request.holder, now);
+            enters && request.until > now && (request.unlimited || has_place(waiter))
         };
         self.next_of(gateway, may).map(WaiterTurn)
     }
@@ -152,10 +158,11 @@ impl<T> WaitQueue<T> {
     /// deployment is the caller's to take.
     pub fn grant_turn(&mut self, turn: WaiterTurn, gateway: &mut Places, now: Instant) -> Waiter<T> {
         let WaiterTurn(position) = turn;
-        let policy = &mut self.policies[position.0];
+        let pass = self.pass_of(&self.policies[position.0]);
         // A turn that came early, because its policy held least, takes nobody else back.
-        self.pass = self.pass.max(policy.pass);
-        policy.pass += STRIDE / u64::from(policy.priority.max(1));
+        self.pass = self.pass.max(pass);
+        let policy = &mut self.policies[position.0];
+        policy.pass = pass + policy.stride();
         let key = &mut policy.keys[position.1];
         policy.key_pass = policy.key_pass.max(key.pass);
         key.pass += 1;
@@ -181,10 +188,13 @@ impl<T> WaitQueue<T> {
 
     /// Whose turn it is at a deployment.
     fn turn(&self, id: PlacesId, places: &Places, gateway: &Places, now: Instant) -> Option<WaiterTurn> {
-        let full = [places.is_full(true, now), places.is_full(false, now) || gateway.is_full(false, now)];
+        let full = [places.is_full(true, now), places.is_full(false, now)];
         let may = |waiter: &Waiter<T>, reserved_only: bool| {
-            let reserved = waiter.request.holder.reserved;
-            let free = if reserved { !full[0] } else { !full[1] && !reserved_only };
+            let holder = waiter.request.holder;
+            let free = match holder.reserved {
+                true => !full[0],
+                false => !full[1] && !reserved_only && !gateway.is_full_to(holder, now),
+            };
             free && waiter.request.until > now && waiter.request.usable.contains(&id)
         };
         let first = places.puts_reserved_first().then(|| self.next_of(places, |waiter| may(waiter, true))).flatten();
@@ -210,9 +220,14 @@ impl<T> WaitQueue<T> {
             let share = |policy: &PolicyQueue<T>, held: u32| u64::from(held) * u64::from(policy.priority.max(1));
             // held ÷ priority, multiplied by both priorities.
             let held = share(other.1, one.2).cmp(&share(one.1, other.2));
-            held.then(one.1.pass.cmp(&other.1.pass)).then(one.3.cmp(&other.3))
+            held.then(self.pass_of(one.1).cmp(&self.pass_of(other.1))).then(one.3.cmp(&other.3))
         });
         next.map(|(.., position)| position)
+    }
+
+    /// The pass of `policy`: one turn that it could not have, because the gateway was full to it, is kept for it, and no more.
+    fn pass_of(&self, policy: &PolicyQueue<T>) -> u64 {
+        policy.pass.max(self.pass.saturating_sub(policy.stride()))
     }
 
     fn push(&mut self, request: PlaceRequest, payload: T) -> WaiterId {
@@ -222,12 +237,12 @@ impl<T> WaitQueue<T> {
         let holder = request.holder;
         let at = self.policies.iter().position(|policy| policy.policy == holder.policy);
         let at = at.unwrap_or_else(|| {
-            let (pass, priority) = (self.pass, request.priority);
+            let (pass, priority) = (self.pass, holder.priority);
             self.policies.push(PolicyQueue { policy: holder.policy, priority, pass, keys: Vec::new(), key_pass: 0 });
             self.policies.len() - 1
         });
         let policy = &mut self.policies[at];
-        policy.priority = request.priority;
+        policy.priority = holder.priority;
         if policy.keys.is_empty() {
             // Turns that it did not want are not kept for it.
             policy.pass = policy.pass.max(self.pass);
@@ -277,7 +292,7 @@ mod tests {
         /// `held`: the policy's number and the key's of each place.
         fn of(held: &[(u32, u32)], lends: bool) -> Self {
             let (mut places, now) = (Places::default(), Instant::now());
-            places.set_limits(PlaceLimits { most: Some(held.len() as u32), lends });
+            places.set_limits(PlaceLimits { most: Some(held.len() as u32), lends, floors: false });
             held.iter().for_each(|(policy, key)| places.take(holder(*policy, *key, false), now));
             Self { queue: WaitQueue::default(), places, gateway: Places::default(), now }
         }
@@ -295,8 +310,8 @@ mod tests {
         ) -> String {
             let until = self.now + Duration::from_secs(1);
             let at_gateway = !holder.reserved && self.gateway.is_full(false, self.now);
-            let request =
-                PlaceRequest { holder, priority, usable: [PLACE].into(), unlimited: false, at_gateway, until };
+            let holder = PlaceHolder { priority, ..holder };
+            let request = PlaceRequest { holder, usable: [PLACE].into(), unlimited: false, at_gateway, until };
             match self.queue.arrive(request, name, ExpectedPlaces { in_queue_wait, in_own_time }) {
                 WaitDecision::Waits(_, None) => "waits".into(),
                 WaitDecision::Waits(_, Some(shed)) => format!("waits, not {}", shed.payload),
@@ -318,7 +333,7 @@ mod tests {
     }
 
     fn holder(policy: u32, key: u32, reserved: bool) -> PlaceHolder {
-        PlaceHolder { policy: PolicyId(policy), key: KeyId(key), reserved }
+        PlaceHolder { policy: PolicyId(policy), key: KeyId(key), priority: 1, reserved }
     }
 
     #[test]
@@ -421,7 +436,7 @@ mod tests {
     fn full_gateway(held: &[(u32, u32)], of_deployment: u32) -> Full {
         let mut full = Full::of(held, false);
         full.gateway = std::mem::take(&mut full.places);
-        full.places.set_limits(PlaceLimits { most: Some(of_deployment), lends: false });
+        full.places.set_limits(PlaceLimits { most: Some(of_deployment), lends: false, floors: false });
         held.iter().for_each(|(policy, key)| full.places.take(holder(*policy, *key, false), full.now));
         full
     }

@@ -49,7 +49,7 @@ impl PlaceQueue {
         }
         let now = self.clock.now();
         let mut gateway = self.gateway.state.lock();
-        if gateway.places.is_full(false, now) {
+        if gateway.places.is_full_to(holder, now) {
             return false;
         }
         if gateway.places.are_limited() {
@@ -62,7 +62,7 @@ impl PlaceQueue {
 
     /// Whether a request of `holder` finds no place.
     pub(super) fn is_gateway_full(&self, holder: PlaceHolder, now: Instant) -> bool {
-        !holder.reserved && self.gateway.state.lock().places.is_full(false, now)
+        !holder.reserved && self.gateway.state.lock().places.is_full_to(holder, now)
     }
 
     /// How many places are expected to become free within `span`.
@@ -117,7 +117,7 @@ impl PlaceQueue {
     }
 
     fn set_most(&self, gateway: &mut GatewayState, most: Option<u32>) {
-        gateway.places.set_limits(PlaceLimits { most, lends: false });
+        gateway.places.set_limits(PlaceLimits { most, lends: false, floors: gateway.adaptive.is_some() });
         self.gateway.limited.store(most.is_some(), Ordering::Relaxed);
         self.gateway.adaptive.store(gateway.adaptive.is_some(), Ordering::Relaxed);
         self.telemetry.metrics.max_in_flight(most.unwrap_or_default());

@@ -173,7 +173,7 @@ impl HealthRegistry {
                 let places = SharedPlaces::new(id, self.place_queue.clone());
                 Arc::new(DeploymentState::new(deployment.name.clone(), &table.settings, slow_start_at, places))
             });
-            let limits = PlaceLimits { most: deployment.max_concurrent, lends: deployment.lend };
+            let limits = PlaceLimits { most: deployment.max_concurrent, lends: deployment.lend, floors: false };
             let mut health = state.health.lock();
             health.breakers.update_settings(table.settings.breaker);
             // Whoever changed something is to see at once what it did.
@@ -261,7 +261,7 @@ impl DeploymentSet {
     /// is told another endpoint.
     pub fn view_for(&self, team: TeamId, hedge: Option<(&Arc<str>, HedgeRule)>) -> TeamHealthView<'_> {
         let hedge = hedge.map(|(policy, rule)| self.budgets.hedge_of(policy, rule));
-        let holder = PlaceHolder { policy: PolicyId(0), key: KeyId::NONE, reserved: false };
+        let holder = PlaceHolder { policy: PolicyId(0), key: KeyId::NONE, priority: 1, reserved: false };
         TeamHealthView {
             deployments: self,
             team,

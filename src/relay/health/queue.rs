@@ -257,8 +257,7 @@ impl TeamHealthView<'_> {
             in_own_time: freed(until.saturating_duration_since(now)),
         };
         let usable = limited.iter().map(|member| member.state.places.id).collect();
-        let request =
-            PlaceRequest { holder: self.holder, priority: policy.priority, usable, unlimited, at_gateway, until };
+        let request = PlaceRequest { holder: self.holder, usable, unlimited, at_gateway, until };
         let (sender, mut end) = oneshot::channel();
         let usable = limited.iter().map(|member| member.state.clone()).collect();
         let handle = WaiterHandle { end: sender, policy: policy.name.clone(), usable };

@@ -82,7 +82,8 @@ impl<T> WaitQueue<T> {
             let count = |key: &KeyQueue<T>| key.waiters.iter().filter(|waiter| waiter.is_like(request)).count();
             let own = policy.policy == request.holder.policy;
             let all: usize = policy.keys.iter().map(count).sum::<usize>() + usize::from(own);
-            let lower = policy.priority < request.priority || (alike && policy.priority == request.priority);
+            let lower =
+                policy.priority < request.holder.priority || (alike && policy.priority == request.holder.priority);
             for (at, key) in policy.keys.iter().enumerate() {
                 let waiting = count(key);
                 if own && key.key == request.holder.key {
@@ -99,11 +100,12 @@ impl<T> WaitQueue<T> {
         }
         let ((priority, std::cmp::Reverse(waiting), _), position) = last?;
         // Among those of its own priority it is the newest, and goes itself where its key has as many.
-        (priority < request.priority || waiting > own_key).then_some(position)
+        (priority < request.holder.priority || waiting > own_key).then_some(position)
     }
 
     fn competition(&self, request: &PlaceRequest) -> Competition {
-        let (mut all, mut of_policy, mut of_key, mut keys, mut priorities) = (0, 0, 0, 1, f64::from(request.priority));
+        let (mut all, mut of_policy, mut of_key, mut keys, mut priorities) =
+            (0, 0, 0, 1, f64::from(request.holder.priority));
         // A request by a plain name comes behind all by `Pro/` names; they do not wait for it.
         let first = self.waiters().filter(|waiter| waiter.competes(request) && !waiter.is_like(request)).count();
         let first = if request.holder.reserved { 0 } else { first };
@@ -127,7 +129,7 @@ impl<T> WaitQueue<T> {
             }
         }
         let in_policy = (of_policy + 1).min((of_key + 1) * keys) as f64;
-        let rank = (in_policy * priorities / f64::from(request.priority.max(1))).min(all as f64 + 1.0);
+        let rank = (in_policy * priorities / f64::from(request.holder.priority.max(1))).min(all as f64 + 1.0);
         Competition { all: all + first, of_policy, rank: rank + first as f64 }
     }
 }
