@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import burst_page
@@ -46,6 +46,8 @@ class Size:
     #: By `Pro/` names, and the dedicated places.
     reserved: float
     dedicated: int
+    #: At least so many of them make a share that means something.
+    reservations: int = 1
 
     @property
     def capacity(self):
@@ -54,11 +56,13 @@ class Size:
 
 
 FULL = Size(slots=40, mean_ms=2000, phases=(30, 60, 12), pro=4, standard=6, burst=96, workers=60, reserved=5, dedicated=20)
+#: Thousands of `Pro/` requests in 85 s: shorter answers, and few shared places, so that the others need what is lent.
+FULL_LENT = replace(FULL, slots=16, mean_ms=400, phases=(20, 60, 5), reserved=55, dedicated=40, reservations=3000)
 SMALL = Size(slots=12, mean_ms=1000, phases=(1, 3, 0), pro=2, standard=4, burst=58, workers=10, reserved=2, dedicated=6)
 #: Left out of the times at the start of each phase, until it is steady.
 SETTLED_S = 3
-#: What a p99 may rise by, and how soon after the burst it is over.
-RISE, RECOVERED_S = 1.10, 2
+#: What a p99 may rise by, under a limit that is found too, and how soon after the burst it is over.
+RISE, ADAPTIVE_RISE, RECOVERED_S = 1.10, 1.50, 2
 #: The share of the capacity left to it that the standard policy is to be served, and of reservations that are to hold.
 KEPT, HONOURED = 0.90, 0.999
 
@@ -140,8 +144,9 @@ class AdaptiveLimit(Case):
     server = 'max_in_flight = "adaptive"\nadaptive_at_least = 16\nadaptive_at_most = 200\n'
 
     def broken(self, figures, timed):
-        # Times and refusals are only measured: the limit is found by a slowdown, which everybody meets.
-        yield from unreadable(figures)
+        yield from never(figures)
+        if timed:
+            yield from rose(figures["pro"], ADAPTIVE_RISE)
 
 
 class HostileKey(Case):
@@ -198,6 +203,9 @@ class Lent(Case):
 
     name, title = "lent", "dedicated places with `lend`"
 
+    def __init__(self, size):
+        super().__init__(FULL_LENT if size is FULL else size)
+
     def sources(self):
         size = self.size
         return {"pro": {"rates": [size.reserved, size.reserved, size.reserved], "model": "Pro/small"},
@@ -220,6 +228,8 @@ class Lent(Case):
         asked = figures["honoured"] + figures["missed"]
         if not asked or figures["honoured"] < HONOURED * asked:
             yield f"{figures['missed']} of {asked} reservations were not honoured"
+        if asked < self.size.reservations:
+            yield f"only {asked} reservations were asked for: too few to say so"
         if not figures["lent"]:
             yield "nothing was lent"
         if timed:
@@ -390,9 +400,9 @@ def never(figures):
         yield f"pro: {figures['pro']['refused']} refused, {figures['pro']['failed']} failed of {figures['pro']['sent']}"
 
 
-def rose(of_key):
+def rose(of_key, rise=RISE):
     usual, burst, _ = of_key["p99"]
-    if usual is None or burst is None or burst > usual * RISE:
+    if usual is None or burst is None or burst > usual * rise:
         yield f"p99 {in_ms(burst)}, usually {in_ms(usual)}"
 
 
@@ -431,7 +441,7 @@ def main():
             args.figures.write_text(json.dumps(beside_earlier(args.figures, figures) if args.cases else figures))
     print(burst_page.tables(cases, figures["cases"]))
     if not (args.small or args.cases):
-        burst_page.write(args.docs, size, SETTLED_S, cases, figures)
+        burst_page.write(args.docs, size, SETTLED_S, ADAPTIVE_RISE, cases, figures)
     if found := [f"{case.name}: {what}" for case in cases for what in case.broken(figures["cases"][case.name], not args.small)]:
         raise SystemExit("\n".join(["not as promised:", *found]))
 

@@ -15,9 +15,14 @@ SHOWS = {
     "adaptive": lambda seen: f"{SHOWS['burst'](seen)}; the limit stood at {seen['limit']} at the end",
     "hostile": lambda seen: "Answers in the burst: " + ", ".join(f"{KEYS[key]} {count:,}" for key, count in seen["answered"].items()),
     "failing": lambda seen: f"Breakers opened {seen['opened']} times",
-    "lent": lambda seen: f"{seen['honoured']:,} reservations honoured, {seen['missed']} missed; {seen['lent']:,} answers of others on "
-                         "dedicated places",
+    "lent": lambda seen: f"{seen['honoured']:,} reservations honoured, {seen['missed']} missed: {honoured_share(seen):.2%}; p99 by `Pro/` names "
+                         f"{in_ms(seen['pro']['p99'][1])} beside the others, {in_ms(seen['pro']['p99'][0])} alone; {seen['lent']:,} answers of "
+                         "others on dedicated places",
 }
+
+
+def honoured_share(seen):
+    return seen["honoured"] / max(1, seen["honoured"] + seen["missed"])
 
 
 def change(usual, burst):
@@ -55,14 +60,15 @@ def earlier(runs):
     return ("\n## Repeated\n\nThese cases were repeated after the whole run, in which they had shown:\n\n" + "\n".join(lines) + "\n")
 
 
-def write(folder, size, settled, cases, figures):
+def write(folder, size, settled, adaptive_rise, cases, figures):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "burst.md").write_text(page(size, settled, cases, figures))
+    (folder / "burst.md").write_text(page(size, settled, adaptive_rise, cases, figures))
 
 
-def page(size, settled, cases, figures):
+def page(size, settled, adaptive_rise, cases, figures):
     about, seen = figures["about"], figures["cases"]
     before, burst, after = size.phases
+    lent = next(case.size for case in cases if case.name == "lent")
     return f"""# Ten times the usual load
 
 Written by `make burst`; nothing here is written by hand.
@@ -82,9 +88,8 @@ of its requests is refused, nobody reads a 5xx, and every refusal is a 429 `slow
 nothing from another one of its policy; a failing key opens no breaker. `Pro/` requests get their places in
 99.9 % of all cases, with a p99 within 10 % of what it is without others.
 
-An adaptive limit is found by a slowdown, which everybody meets: too much is in flight by then, and while the limit is below
-that, no place becomes free for anybody within `queue_wait`. So nothing is promised of it but that nobody reads a 5xx. Where
-what the provider carries is known, set it.
+Under an adaptive limit none of `pro`'s requests is refused, and its p99 is at most {adaptive_rise - 1:.0%} above what it usually is: the
+limit is found by a slowdown, which everybody meets. Where what the provider carries is known, set it.
 
 ## What was done
 
@@ -94,7 +99,8 @@ half to one and a half times the mean, by chance; what exceeds the provider's {s
 server. {before} s of the usual load, {burst} s of the burst, {after} s after it; times are from when a request was due to its last
 byte, over all its sendings, of those that were served. The first {settled} s of a phase, until it is steady, are in the
 counts and not in its times. The hostile key is {size.workers} clients that send again at once when they are answered, and after 100 ms when they
-are not. `Pro/` requests come {size.reserved} times a second, for {size.dedicated} dedicated places. All traffic is over loopback.
+are not. With `lend`, `Pro/` requests come {lent.reserved} times a second, for {lent.dedicated} dedicated places beside {lent.slots} shared ones, and an
+answer takes {lent.mean_ms} ms on average. All traffic is over loopback.
 
 `python3 benches/burst.py --cases gateway` repeats one case.
 {earlier(figures.get("earlier"))}"""
