@@ -66,6 +66,7 @@ rust: ## the Rust tests; some start PostgreSQL and Redis servers of their own, i
 	@# Of Debian's packages of Redis this one has the program, by the name of another one, and starts no service.
 	@if ! command -v redis-server >/dev/null; then $(call apt_install,redis-tools) && mkdir -p .tools/bin && \
 		ln -sf "$$(command -v redis-check-rdb)" .tools/bin/redis-server; fi
+	@$(install_haproxy)
 	cargo test --locked
 
 counters: ## histories of limits that two gateways at a Redis decide as one in memory does: HISTORIES=100000 SEED=7
@@ -149,7 +150,8 @@ readers: setup ## bodies that readers of JSON may differ over, read by Go, Pytho
 	TIERWAY_READERS_BODIES=$(or $(BODIES),100000) TIERWAY_READERS_SEED=$(SEED) \
 		cargo test --locked --test readers -- --nocapture
 
-restarts: ## restart under load in every way that refuses nothing: REQUESTS=20000 over RESTARTS=3; none may fail
+restarts: ## restart under load in every way that refuses nothing, three gateways behind HAProxy among them: REQUESTS=20000 over RESTARTS=3; none may fail
+	@$(install_haproxy)
 	TIERWAY_RESTART_REQUESTS=$(or $(REQUESTS),20000) TIERWAY_RESTARTS=$(or $(RESTARTS),3) \
 		cargo test --locked --test restarts -- --nocapture --test-threads 1 nothing
 
@@ -280,6 +282,9 @@ $(SDK_SUITES): | tests/sdk/.venv/installed
 	tar -xzf $@.tar.gz -C .tools
 	touch $@
 
+define install_haproxy
+	if ! PATH="$$PATH:/usr/sbin" command -v haproxy >/dev/null; then $(call apt_install,haproxy); fi
+endef
 # Root installs directly, anyone else through sudo.
 define apt_update
 	as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq

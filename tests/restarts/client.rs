@@ -14,6 +14,8 @@ pub enum Kind {
     Stream,
     /// A stream of a second.
     SlowStream,
+    /// A stream of three seconds: it begins before a gateway is left alone, and ends after it has begun to drain.
+    LongStream,
     /// A path of the operators' address.
     Probe(&'static str),
 }
@@ -59,6 +61,7 @@ impl Kind {
             Self::Whole => ("m", false, 2),
             Self::Stream => ("m", true, 4),
             Self::SlowStream => ("slow", true, 20),
+            Self::LongStream => ("slow", true, 60),
             Self::Probe(path) => return format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n"),
         };
         let body = format!(
@@ -125,7 +128,7 @@ fn answer(connection: &mut BufReader<TcpStream>, kind: Kind) -> Result<bool, Str
     let body = String::from_utf8_lossy(&body);
     let complete = match kind {
         Kind::Whole => body.contains(r#""finish_reason""#),
-        Kind::Stream | Kind::SlowStream => body.ends_with("data: [DONE]\n\n"),
+        Kind::Stream | Kind::SlowStream | Kind::LongStream => body.ends_with("data: [DONE]\n\n"),
         Kind::Probe(_) => true,
     };
     if !status.starts_with("http/1.1 200") || !complete {

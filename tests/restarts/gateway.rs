@@ -1,5 +1,7 @@
 //! The real binary as a process that is restarted, and its folder.
 
+use crate::client::Kind;
+use crate::load::LoadPlan;
 use rusqlite::Connection;
 use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -80,7 +82,7 @@ impl Place {
         (Self { folder, public: at_public, ops: at_ops }, Sockets { public, ops })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -95,6 +97,21 @@ impl Place {
         self.in_place(&mut command);
         command.args(args);
         self.until_ready(command)
+    }
+
+    /// Starts one with these variables, and waits until it serves.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Gateway {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
+        self.in_place(&mut command);
+        command.arg("serve").envs(variables.iter().copied());
+        self.until_ready(command)
+    }
+
+    /// Gateways that start here from now on are asked by operators where clients are served.
+    pub fn without_operators_address(&self) {
+        let config = std::fs::read_to_string(self.path("tierway.toml")).expect("it was written");
+        let moved = format!("admin_listen   = \"{}\"\n", self.ops);
+        std::fs::write(self.path("tierway.toml"), config.replace(&moved, "")).expect("it can be written");
     }
 
     /// The same on one CPU, and with as many workers as it takes by itself.
@@ -161,6 +178,12 @@ impl Place {
                 panic!("it does not serve: {ended:?} {}", self.log());
             }
         }
+    }
+
+    /// So many requests to its addresses, and probes of the path `probed`.
+    pub fn load(&self, requests: u64, probed: &'static str) -> LoadPlan {
+        let (clients, probed) = (self.public, Some((self.ops, probed)));
+        LoadPlan { clients, probed, long: Kind::SlowStream, requests, held: false, pause: Duration::ZERO }
     }
 
     /// What all gateways here logged, without the access log.

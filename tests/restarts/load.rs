@@ -1,7 +1,8 @@
 //! Clients that send requests, and what became of them.
 
 use crate::client::{Client, Kind};
-use crate::gateway::{PATIENCE, Place};
+use crate::gateway::PATIENCE;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -21,8 +22,26 @@ pub struct Summary {
     pub longest: Duration,
 }
 
+/// What a [`Load`] is sent to, and how.
+#[derive(Clone, Copy)]
+pub struct LoadPlan {
+    /// Where clients send.
+    pub clients: SocketAddr,
+    /// Where operators ask, and the path that must always be answered with 200.
+    pub probed: Option<(SocketAddr, &'static str)>,
+    /// What is open while the others come and go.
+    pub long: Kind,
+    /// Requests that are sent at least.
+    pub requests: u64,
+    /// Whether it goes on after those until [`Load::release`].
+    pub held: bool,
+    /// The least time between two requests of one client.
+    pub pause: Duration,
+}
+
 #[derive(Default)]
 struct Shared {
+    held: AtomicBool,
     begun: AtomicU64,
     answered: AtomicU64,
     probes: AtomicU64,
@@ -42,10 +61,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends `requests` to `place`, and besides them slow streams, and probes of the path `probed`.
-    pub fn start(place: &Place, requests: u64, probed: &'static str) -> Self {
-        let (public, ops, probe) = (place.public, place.ops, Kind::Probe(probed));
-        let shared = Arc::new(Shared::default());
+    /// Sends as `plan` says, and besides that slow streams and probes.
+    pub fn start(plan: LoadPlan) -> Self {
+        let LoadPlan { clients, requests, pause, .. } = plan;
+        let shared = Arc::new(Shared { held: plan.held.into(), ..Shared::default() });
         let mut counted = Vec::new();
         for (kind, keeps, pause_ms) in [
             (Kind::Whole, true, 0),
@@ -56,31 +75,34 @@ impl Load {
             (Kind::Stream, true, 15),
             (Kind::Stream, false, 0),
         ] {
-            let (shared, mut client) = (shared.clone(), Client::new(public, keeps));
+            let (shared, mut client) = (shared.clone(), Client::new(clients, keeps));
             counted.push(std::thread::spawn(move || {
-                while shared.begun.fetch_add(1, Ordering::SeqCst) < requests {
+                while shared.begun.fetch_add(1, Ordering::SeqCst) < requests || shared.held.load(Ordering::SeqCst) {
                     shared.request(&mut client, kind);
-                    std::thread::sleep(Duration::from_millis(pause_ms));
+                    std::thread::sleep(pause.max(Duration::from_millis(pause_ms)));
                 }
             }));
         }
-        let mut others = Vec::new();
-        for (kind, addr, keeps) in [
-            (Kind::SlowStream, public, true),
-            (Kind::SlowStream, public, true),
-            (Kind::SlowStream, public, false),
-            (probe, ops, true),
-            (probe, ops, false),
-        ] {
+        let mut beside = vec![(plan.long, clients, true), (plan.long, clients, true), (plan.long, clients, false)];
+        if let Some((operators, path)) = plan.probed {
+            beside.extend([true, false].map(|keeps| (Kind::Probe(path), operators, keeps)));
+        }
+        let others = beside.into_iter().map(|(kind, addr, keeps)| {
             let (shared, mut client) = (shared.clone(), Client::new(addr, keeps));
-            others.push(std::thread::spawn(move || {
+            std::thread::spawn(move || {
                 while !shared.ending.load(Ordering::SeqCst) {
                     shared.request(&mut client, kind);
                     std::thread::sleep(Duration::from_millis(5));
                 }
-            }));
-        }
+            })
+        });
+        let others = others.collect();
         Self { shared, requests, counted, others }
+    }
+
+    /// Lets a load that is held end once all its requests are sent.
+    pub fn release(&self) {
+        self.shared.held.store(false, Ordering::SeqCst);
     }
 
     /// Waits until so many requests are answered, or have failed.
@@ -131,7 +153,7 @@ impl Shared {
             }
             Err(error) => self.failed.lock().expect("no client panics").push(error),
         }
-        if matches!(kind, Kind::SlowStream) && self.restarts.load(Ordering::SeqCst) != before {
+        if matches!(kind, Kind::SlowStream | Kind::LongStream) && self.restarts.load(Ordering::SeqCst) != before {
             self.streams_across.fetch_add(1, Ordering::SeqCst);
         }
         let count = if matches!(kind, Kind::Probe(_)) { &self.probes } else { &self.answered };

@@ -1,7 +1,7 @@
 //! Restarts that refuse nothing: the real binary is restarted under load, and every request must be answered.
 //!
-//! In two ways: a successor takes over (`serve --take-over`), or the sockets are a service manager's, which this test
-//! is (`LISTEN_FDS`). Clients keep connections or open new ones, read whole answers, streams and slow streams that are open while
+//! In three ways: a successor takes over (`serve --take-over`), or the sockets are a service manager's, which this test
+//! is (`LISTEN_FDS`), or several gateways behind HAProxy are restarted one after the other (`rolling.rs`). Clients keep connections or open new ones, read whole answers, streams and slow streams that are open while
 //! the process changes. They are stricter than real ones: nothing is ever sent twice. Afterwards the database must
 //! hold one receipt for each request, and every budget what they cost, with nothing leased.
 //!
@@ -14,6 +14,9 @@
 mod client;
 mod gateway;
 mod load;
+#[path = "../store_contract/postgres_server.rs"]
+mod postgres_server;
+mod rolling;
 
 use gateway::{Gateway, Place};
 use load::{Load, Summary};
@@ -39,7 +42,7 @@ fn under_load(
 ) {
     let (requests, restarts) = (number("TIERWAY_RESTART_REQUESTS", REQUESTS), number("TIERWAY_RESTARTS", RESTARTS));
     let started = Instant::now();
-    let load = Load::start(place, requests, probed);
+    let load = Load::start(place.load(requests, probed));
     let mut gateway = first;
     for count in 1..=restarts {
         load.until_answered(requests * count / (restarts + 1));
@@ -98,7 +101,7 @@ fn a_successor_that_fails_changes_nothing() {
     assert!(refused.contains("Another process listens there"), "{refused}");
     let refused = place.refused(&["serve"], &[]);
     assert!(refused.contains("another tierway holds") && refused.contains("--take-over"), "{refused}");
-    let summary = Load::start(&place, 50, "/readyz").end();
+    let summary = Load::start(place.load(50, "/readyz")).end();
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
     // It can be taken over from all the same.
     let next = place.start(&["serve", "--take-over"]);
@@ -116,7 +119,7 @@ fn there_is_a_worker_for_each_cpu_or_as_many_as_configured() {
     configured.terminate();
     let one = place.start_on_one_cpu();
     assert_eq!(one.workers(), 1);
-    let summary = Load::start(&place, 50, "/readyz").end();
+    let summary = Load::start(place.load(50, "/readyz")).end();
     assert!(summary.failed.is_empty(), "{:#?}", summary.failed);
     one.terminate();
 }

@@ -300,8 +300,9 @@ impl Connection {
     pub fn check_timeouts(&self, now: Instant, draining: Option<DrainGrace>) -> TimeoutAction {
         let mut state = self.state.lock();
         let gives_way = std::mem::take(&mut state.gives_way);
-        // No timeout that starts after `now` can pass before this.
-        let soonest = now + HEAD_TIMEOUT;
+        // No timeout that starts after `now` can pass before this. The shortest one, of an idle connection, is there only
+        // while the process drains.
+        let soonest = now + draining.map_or(HEAD_TIMEOUT, |grace| grace.idle.min(HEAD_TIMEOUT));
         if let Some(since) = state.stalled_since {
             let end = since + STALL_TIMEOUT;
             let is_over = now >= end || (now >= since + UNREAD_COUNTED && !state.holds_unread());
@@ -496,6 +497,8 @@ mod tests {
         connection.record_read();
         assert_eq!(connection.check_timeouts(second(7), draining), TimeoutAction::CheckAt(second(10)));
         let open = connection.open_request(false);
+        // The end of an answer that began before wakes nobody: its connection is looked at as often as it may be idle.
+        assert_eq!(connection.check_timeouts(second(8), draining), TimeoutAction::CheckAt(second(13)));
         tokio::time::advance(Duration::from_secs(20)).await;
         drop(open);
         assert_eq!(connection.check_timeouts(second(24), draining), TimeoutAction::CheckAt(second(25)));
