@@ -157,6 +157,13 @@ pub(super) fn watch(telemetry: &Telemetry, books: &Stores) {
         move || dropped.status().dropped,
         move || healthy.status().healthy,
     );
+    let [alive, gone, reaped, lag] = std::array::from_fn(|_| books.ledger.clone());
+    telemetry.metrics.watch_replicas(
+        move || alive.sharing().gateways,
+        move || gone.sharing().gone,
+        move || reaped.sharing().leases_reaped,
+        move || lag.sharing().lag.as_secs(),
+    );
 }
 
 /// A note for first users on where receipts are kept; `demo` is whether a temporary file keeps them.

@@ -55,7 +55,7 @@ use state_accounts::StateAccounts;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The future returned by a method of an object-safe trait.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -75,6 +75,30 @@ pub trait Ledger: Send + Sync {
 
     /// Its health and its backlog.
     fn status(&self) -> LedgerStatus;
+
+    /// What is known of other gateways on the same store; of one that has its store alone, nothing ever happens.
+    fn sharing(&self) -> StoreSharing {
+        StoreSharing::default()
+    }
+}
+
+/// What a gateway knows of others on the same store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreSharing {
+    /// Gateways alive when it was looked last, this one among them: 1 or more.
+    pub gateways: u64,
+    /// Others that this one ended since its start, because the store had not seen them for a minute.
+    pub gone: u64,
+    /// Leases of those that were counted as spent.
+    pub leases_reaped: u64,
+    /// How long ago the store last answered the thread that writes to it, which asks once a second.
+    pub lag: Duration,
+}
+
+impl Default for StoreSharing {
+    fn default() -> Self {
+        Self { gateways: 1, gone: 0, leases_reaped: 0, lag: Duration::ZERO }
+    }
 }
 
 /// Room for one receipt in what a ledger lets wait; given back when it is dropped.

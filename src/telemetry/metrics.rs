@@ -200,6 +200,26 @@ const LIMITS_DEGRADED: MetricSpec<0> = spec(
     "1 while limits that gateways count together are divided among them, because the server of [store] shared does not answer.",
     [],
 );
+const REPLICAS_ALIVE: MetricSpec<0> = spec(
+    "tierway_replicas_alive",
+    "Gateways alive on the store, as this one sees it, itself among them; 1 where it has a store alone.",
+    [],
+);
+const REPLICAS_GONE: MetricSpec<0> = spec(
+    "tierway_replicas_gone_total",
+    "Other gateways that this one ended because the database had not seen them for a minute: killed, frozen or cut off.",
+    [],
+);
+const LEASES_REAPED: MetricSpec<0> = spec(
+    "tierway_leases_reaped_total",
+    "Leases of gateways that are gone, which this one counted as spent: money of which nobody knows how much was spent.",
+    [],
+);
+const STORE_LAG: MetricSpec<0> = spec(
+    "tierway_store_lag_seconds",
+    "Whole seconds since the database last answered the thread that writes to it, which asks once a second; 0 with another store.",
+    [],
+);
 const LEDGER_HEALTHY: MetricSpec<0> = spec("tierway_ledger_healthy", "1 while the store can be written, else 0.", []);
 
 const QUEUE_DEPTH: MetricSpec<1> = spec(
@@ -412,6 +432,24 @@ impl Metrics {
             self.registry.callback_gauge(LEDGER_HEALTHY, move || healthy().into()),
         ];
         registered.into_iter().collect::<Result<()>>().expect("the names are valid, and a gateway has one ledger");
+    }
+
+    /// Adds the metrics of gateways that share a store: how many are alive, how many are gone and how many of their leases
+    /// were counted as spent, and for how many seconds the store has not answered. Called once.
+    pub fn watch_replicas(
+        &self,
+        alive: impl Fn() -> u64 + Send + Sync + 'static,
+        gone: impl Fn() -> u64 + Send + Sync + 'static,
+        leases_reaped: impl Fn() -> u64 + Send + Sync + 'static,
+        lag: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let registered = [
+            self.registry.callback_gauge(REPLICAS_ALIVE, alive),
+            self.registry.callback_counter(REPLICAS_GONE, gone),
+            self.registry.callback_counter(LEASES_REAPED, leases_reaped),
+            self.registry.callback_gauge(STORE_LAG, lag),
+        ];
+        registered.into_iter().collect::<Result<()>>().expect("the names are valid, and a gateway has one store");
     }
 
     /// Adds the metric of limits that several gateways count together: whether they cannot be. Called once.
@@ -753,6 +791,7 @@ mod tests {
         let metrics = metrics();
         metrics.watch_ledger(|| 3, || 5, || true);
         metrics.watch_limits(|| false);
+        metrics.watch_replicas(|| 3, || 1, || 2, || 0);
         let planned = |model: &str| PlannedModel { model: model.into(), tier: Some("default".into()) };
         let models = [planned("org/model-0"), planned("org/model-1")];
         metrics.configured(Duration::from_millis(750), &models, &["eu".into(), "us".into()]);
@@ -818,7 +857,8 @@ mod tests {
                 "histogram" => unit == "seconds",
                 "gauge" if unit == "nanousd" => name.starts_with("tierway_budget_"),
                 "gauge" if unit == "seconds" => {
-                    name.ends_with("_timestamp_seconds") || name == "tierway_failover_objective_seconds"
+                    let spans = ["tierway_failover_objective_seconds", "tierway_store_lag_seconds"];
+                    name.ends_with("_timestamp_seconds") || spans.contains(&name)
                 }
                 "gauge" => {
                     let states = [
@@ -836,6 +876,7 @@ mod tests {
                         "tierway_faults_active",
                         "tierway_sla_error_budget_ratio",
                         "tierway_max_in_flight",
+                        "tierway_replicas_alive",
                     ];
                     states.contains(&name) || others.contains(&name)
                 }

@@ -7,6 +7,7 @@ use super::error::PostgresOpenError;
 use super::location::PostgresLocation;
 use super::migrate;
 use super::operation::{PostgresOperation, PostgresWriter, QueuedLease, submit_charges};
+use super::sharing::SharingState;
 use super::term::{LeaseTermState, MonotonicClock};
 use super::writer_target::PostgresTarget;
 use crate::domain::budget::{Account, Charge, LeaseTerm, WindowSpan};
@@ -14,7 +15,8 @@ use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::store::writer::{Writer, WriterGuard};
 use crate::store::{
-    Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, ReceiptRoom, StoreFuture, StoreUnavailable, WallClock,
+    Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, ReceiptRoom, StoreFuture, StoreSharing, StoreUnavailable,
+    WallClock,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ pub struct PostgresLedger {
     connections: Arc<Connections>,
     writer: PostgresWriter,
     term: Arc<LeaseTermState>,
+    sharing: Arc<SharingState>,
 }
 
 impl PostgresLedger {
@@ -46,11 +49,12 @@ impl PostgresLedger {
         let connections = Connections::open(location)?;
         migrate::migrate(&connections, unix_ms())?;
         let term = Arc::new(LeaseTermState::new(clock));
-        let target = PostgresTarget::begin(connections.clone(), term.clone(), keep);
+        let sharing = Arc::new(SharingState::default());
+        let target = PostgresTarget::begin(connections.clone(), (term.clone(), sharing.clone()), keep);
         let place = || connections.location().to_string();
         let target = target.map_err(|why| PostgresOpenError::Failed { place: place(), why })?;
         let (writer, guard) = Writer::start(target, unix_ms).map_err(PostgresOpenError::NoThread)?;
-        Ok((Self { connections, writer, term }, guard))
+        Ok((Self { connections, writer, term, sharing }, guard))
     }
 
     /// The connections, for what reads the same database.
@@ -61,6 +65,11 @@ impl PostgresLedger {
     /// The term of this process.
     pub(super) fn term_state(&self) -> &Arc<LeaseTermState> {
         &self.term
+    }
+
+    /// Where what is known of other gateways is counted.
+    pub(super) fn sharing_state(&self) -> &Arc<SharingState> {
+        &self.sharing
     }
 
     /// The writer, for other operations on the same database.
@@ -80,6 +89,10 @@ impl Ledger for PostgresLedger {
 
     fn status(&self) -> LedgerStatus {
         self.writer.status()
+    }
+
+    fn sharing(&self) -> StoreSharing {
+        self.sharing.now(&self.term)
     }
 }
 

@@ -27,6 +27,7 @@ mod register;
 mod register_rows;
 mod register_write;
 mod replicas;
+mod sharing;
 mod sla;
 mod state_accounts;
 mod term;

@@ -8,6 +8,7 @@
 use super::connections::Connections;
 use super::error::PostgresError;
 use super::ledger::PostgresLedger;
+use super::sharing::SharingState;
 use super::term::LeaseTermState;
 use crate::domain::budget::LeaseTerm;
 use crate::domain::replica::{ReplicaHistory, ReplicaView};
@@ -38,6 +39,7 @@ pub async fn follow_replicas(ledger: &PostgresLedger) -> Result<Arc<ReplicaDivis
     let mut following = FollowedReplicas {
         connections: Arc::downgrade(ledger.connections()),
         term: ledger.term_state().clone(),
+        sharing: ledger.sharing_state().clone(),
         history: ReplicaHistory::default(),
         division: division.clone(),
     };
@@ -60,6 +62,7 @@ pub async fn follow_replicas(ledger: &PostgresLedger) -> Result<Arc<ReplicaDivis
 struct FollowedReplicas {
     connections: Weak<Connections>,
     term: Arc<LeaseTermState>,
+    sharing: Arc<SharingState>,
     history: ReplicaHistory,
     division: Arc<ReplicaDivision>,
 }
@@ -69,6 +72,7 @@ impl FollowedReplicas {
         let Some(connections) = self.connections.upgrade() else { return Ok(()) };
         let seen = view(&connections, self.term.number()).await?;
         if let Some(seen) = seen {
+            self.sharing.seen(seen.alive);
             self.division.set(self.history.observe(seen, self.term.clock()));
         }
         Ok(())

@@ -45,7 +45,7 @@ pub(super) const END: &str = "WITH ended AS (
             leased_nanousd = greatest(leased_nanousd - sums.leased, -9223372036854775808)::bigint
         FROM sums WHERE (budgets.scope, budgets.name, budgets.period, budgets.start_ms)
             = (sums.scope, sums.name, sums.period, sums.start_ms) RETURNING 1)
-    SELECT (SELECT count(*) FROM booked) AS booked, (SELECT count(*) FROM moved) AS moved";
+    SELECT (SELECT count(*) FROM booked) AS booked, (SELECT count(*) FROM moved) AS moved, (SELECT count(*) FROM ended) AS ended";
 
 /// The term of this process, shared by those who spend and the writer, which renews it.
 pub(super) struct LeaseTermState {
@@ -77,6 +77,13 @@ impl LeaseTermState {
     /// The time, to be asked before the term is renewed.
     pub(super) fn clock(&self) -> Duration {
         (self.clock)()
+    }
+
+    /// How long ago the database was last asked and saw this process; a second or less while it answers.
+    pub(super) fn renewed_ago(&self) -> Duration {
+        let ends = Duration::from_nanos(self.ends.load(Ordering::SeqCst));
+        // Before the first term, and for the moment in which one follows another, none is known.
+        if ends.is_zero() { Duration::ZERO } else { ((self.clock)() + MAY_SPEND_FOR).saturating_sub(ends) }
     }
 
     /// The database saw this process in the term `number`, having been asked at `asked` or later.
@@ -115,7 +122,9 @@ mod tests {
         check(59, None);
         term.renewed(LeaseTerm(7), start + Duration::from_secs(40));
         check(98, Some(7));
+        assert_eq!(term.renewed_ago(), Duration::from_secs(58));
         term.renewed(LeaseTerm(9), start + Duration::from_secs(98));
+        assert_eq!(term.renewed_ago(), Duration::ZERO);
         check(99, Some(9));
         check(157, None);
     }

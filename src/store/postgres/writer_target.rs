@@ -10,6 +10,7 @@ use super::batch;
 use super::connections::Connections;
 use super::error::PostgresError;
 use super::operation::{PostgresOperation, QueuedPostgresOperation};
+use super::sharing::SharingState;
 use super::term::{BEGIN, END, LeaseTermState, RENEW};
 use crate::domain::budget::LeaseTerm;
 use crate::store::receipt_row::lowest_id_at;
@@ -35,6 +36,7 @@ pub(super) struct PostgresTarget {
     connections: Arc<Connections>,
     client: Option<Client>,
     term: Arc<LeaseTermState>,
+    sharing: Arc<SharingState>,
     /// The number of the term in the database; `None` before the first one, and after one that others have ended.
     number: Option<LeaseTerm>,
     /// The number of the last commit that is known to have succeeded in the term.
@@ -98,13 +100,14 @@ impl PostgresTarget {
     /// When the database cannot be written.
     pub(super) fn begin(
         connections: Arc<Connections>,
-        term: Arc<LeaseTermState>,
+        (term, sharing): (Arc<LeaseTermState>, Arc<SharingState>),
         keep: Option<Duration>,
     ) -> Result<Self, PostgresError> {
         let mut target = Self {
             connections,
             client: None,
             term,
+            sharing,
             number: None,
             committed: 0,
             left_out: Vec::new(),
@@ -214,12 +217,16 @@ impl PostgresTarget {
     /// Ends the terms of processes that are gone, or this one's own.
     fn end_terms(&mut self, own: bool) -> Result<(), PostgresError> {
         let Some(LeaseTerm(number)) = self.number else { return Ok(()) };
-        let leases = self.with_client(async |_, client| {
+        let (leases, ended) = self.with_client(async |_, client| {
             let row = client.query_typed_one(END, &[(&number, Type::INT8), (&own, Type::BOOL)]).await?;
-            Ok(row.try_get::<_, i64>(0)?)
+            Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, i64>(2)?))
         })?;
         if leases > 0 {
             tracing::warn!(leases, "a gateway ended without settling; its leases count as spent");
+        }
+        if !own && ended > 0 {
+            tracing::warn!(gateways = ended, "a gateway was not seen for a minute and is gone");
+            self.sharing.ended(ended.unsigned_abs(), leases.unsigned_abs());
         }
         Ok(())
     }
