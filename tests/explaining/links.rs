@@ -68,6 +68,33 @@ fn every_link_leads_to_a_file_and_a_heading() {
     assert!(seen > 100, "only {seen} links were found");
 }
 
+/// Every alert leads to a section of its own, and no section is about an alert that is gone.
+#[test]
+fn every_alert_has_a_runbook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = std::fs::read_to_string(root.join("config/prometheus/tierway.rules.yml")).expect("the rules are there");
+    let after = |label: &'static str| rules.lines().filter_map(move |line| line.trim_start().strip_prefix(label));
+    let alerts: Vec<&str> = after("- alert: ").collect();
+    let runbooks: Vec<String> = after("runbook_url: ").map(|url| url.trim_matches('"').to_owned()).collect();
+    let expected = |alert: &&str| format!("https://docs.tierway.example/runbooks.html#{}", alert.to_lowercase());
+    assert_eq!(runbooks, alerts.iter().map(expected).collect::<Vec<_>>());
+    let page = &pages()[Path::new("docs/runbooks.md")];
+    let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, alerts);
+    for part in ["Means", "Clients notice", "Look at", "Do", "Ends"] {
+        assert_eq!(page.matches(&format!("\n- **{part}**: ")).count(), alerts.len(), "{part}");
+    }
+}
+
+/// A merge that was not finished leaves its marks in text that no compiler reads.
+#[test]
+fn no_page_has_the_marks_of_a_conflict() {
+    for (page, text) in pages() {
+        let mark = text.lines().find(|line| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> "));
+        assert_eq!(mark, None, "{}", page.display());
+    }
+}
+
 #[test]
 fn every_page_is_reached_from_the_first_one() {
     let pages = pages();

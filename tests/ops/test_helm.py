@@ -174,6 +174,15 @@ def test_several_gateways_are_replaced_one_by_one(engine):
     assert "replicas" not in documents(engine, EVERYTHING)["Deployment", "gateway-tierway"]["spec"]
 
 
+def test_runbooks_are_where_the_team_reads_them(engine):
+    ours = {"enabled": True, "runbooks": "https://wiki.example.com/runbooks"}
+    found = documents(engine, {**EVERYTHING, "monitoring": {"prometheusRule": ours}})
+    groups = found["PrometheusRule", "gateway-tierway"]["spec"]["groups"]
+    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    wanted = [f"https://wiki.example.com/runbooks#{alert['alert'].lower()}" for alert in alerts]
+    assert [alert["annotations"]["runbook_url"] for alert in alerts] == wanted
+
+
 def test_alerts_and_dashboard_are_those_of_this_version(engine):
     found = documents(engine, EVERYTHING)
     assert found["PrometheusRule", "gateway-tierway"]["spec"] == yaml.safe_load(RULES.read_text())
