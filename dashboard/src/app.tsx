@@ -4,6 +4,7 @@ import { onSignedOut, signIn, signOut } from "./api/client";
 import type { Connection } from "./api/live";
 import { endFault, faultText } from "./faults";
 import { clock } from "./format";
+import { Configuration } from "./pages/configuration";
 import { Cost } from "./pages/cost";
 import { Keys } from "./pages/keys";
 import { MapPage } from "./pages/map";
@@ -26,10 +27,29 @@ const TITLES: Record<PageName, string> = {
   cost: "Cost",
   sla: "SLA",
   posture: "Posture",
+  configuration: "Configuration",
 };
-const PAGES = { overview: Overview, map: MapPage, requests: Requests, keys: Keys, cost: Cost, sla: SlaPage, posture: Posture };
+const PAGES = {
+  overview: Overview,
+  map: MapPage,
+  requests: Requests,
+  keys: Keys,
+  cost: Cost,
+  sla: SlaPage,
+  posture: Posture,
+  configuration: Configuration,
+};
 /** `g` and one of these leads to a page. */
-const LETTERS: Record<string, PageName> = { o: "overview", m: "map", r: "requests", k: "keys", c: "cost", s: "sla", p: "posture" };
+const LETTERS: Record<string, PageName> = {
+  o: "overview",
+  m: "map",
+  r: "requests",
+  k: "keys",
+  c: "cost",
+  s: "sla",
+  p: "posture",
+  f: "configuration",
+};
 const CONNECTION_WORDS: Record<Connection, string> = {
   connecting: "connecting",
   live: "live",
@@ -218,7 +238,8 @@ function Foot() {
       <span>Tierway {here?.version ?? ""}</span>
       <span>
         <kbd>g</kbd> <kbd>o</kbd> overview, <kbd>g</kbd> <kbd>m</kbd> map, <kbd>g</kbd> <kbd>r</kbd> requests,{" "}
-        <kbd>g</kbd> <kbd>k</kbd> keys, <kbd>g</kbd> <kbd>c</kbd> cost, <kbd>g</kbd> <kbd>s</kbd> SLA, <kbd>g</kbd> <kbd>p</kbd> posture, <kbd>/</kbd> search
+        <kbd>g</kbd> <kbd>k</kbd> keys, <kbd>g</kbd> <kbd>c</kbd> cost, <kbd>g</kbd> <kbd>s</kbd> SLA, <kbd>g</kbd> <kbd>p</kbd> posture,{" "}
+        <kbd>g</kbd> <kbd>f</kbd> configuration, <kbd>/</kbd> search
       </span>
     </footer>
   );

@@ -5,6 +5,7 @@ import type { Deployment, Gateway, GatewayEvent, RequestRow, Second } from "./ap
 import { beginning, count, duration, money, offset, percent, rate, span } from "./format";
 import { flows, lamp, layout, ROW, width } from "./map-layout";
 import { build, linkToken, parse } from "./route";
+import { chosen, origins } from "./settings";
 import { axis, extended, latest, totals, worthShowing, type Series } from "./series";
 import { shellQuoted, snippets } from "./snippets";
 import { burn, budgetLeft, isKept, monthBefore } from "./sla-words";
@@ -247,5 +248,20 @@ describe("an axis of time", () => {
     expect(tick(at, 600, 30)).toBe("15:04:30");
     expect(tick(at, 900, 60)).toBe("15:04");
     expect(tick(at, 7 * 86_400, 86_400)).toBe("11-22 15:04");
+  });
+});
+
+describe("settings", () => {
+  const one = (setting: string, origin: string) => ({ setting, value: '"x"', origin });
+  const settings = [one("server.listen", "env TIERWAY__SERVER__LISTEN"), one("server.drain", "default"), one("routing.total", "file, line 3")];
+  it("are those that somebody wrote, or all, with the searched text in any column", () => {
+    const names = (text: string, all: boolean) => chosen(settings, text, all).map((row) => row.setting);
+    expect(names("", false)).toEqual(["server.listen", "routing.total"]);
+    expect(names(" SERVER", true)).toEqual(["server.listen", "server.drain"]);
+    expect(names("line 3", false)).toEqual(["routing.total"]);
+    expect(names("drain", false)).toEqual([]);
+  });
+  it("are counted by origin", () => {
+    expect(origins(settings)).toEqual({ file: 1, environment: 1, unwritten: 1 });
   });
 });

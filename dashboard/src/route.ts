@@ -1,6 +1,6 @@
 /** Every view is a URL: the part behind `#`, which is never sent to a server. */
 
-export const PAGES = ["overview", "map", "requests", "keys", "cost", "sla", "posture"] as const;
+export const PAGES = ["overview", "map", "requests", "keys", "cost", "sla", "posture", "configuration"] as const;
 export type PageName = (typeof PAGES)[number];
 
 export interface Route {

@@ -138,6 +138,18 @@ test("a key is created, its snippet works, and its request is explained", async 
   await page.close();
 });
 
+test("the configuration is shown with origins, and a search is a URL", async () => {
+  const page = await open(context, "/#/configuration");
+  const row = page.getByRole("row").filter({ hasText: "server.listen" });
+  await row.getByText("127.0.0.1:0").waitFor();
+  await page.getByRole("searchbox").fill("server.drain");
+  await page.getByText("No setting has this in it.").waitFor();
+  await page.getByRole("button", { name: "Defaults too" }).click();
+  await page.getByRole("row").filter({ hasText: "server.drain" }).getByText("default").first().waitFor();
+  assert.match(page.url(), /#\/configuration\?search=server\.drain&all=yes$/);
+  await page.close();
+});
+
 test("no name is more than a text", async () => {
   // Names have no blanks and no double quotes; what is asked for as a model may be anything.
   const names = ["<script>alert(1)</script>", "<img/src=x/onerror=alert(2)>", "'-alert(3)-'", "javascript:alert(4)", "${alert(5)}", "<svg/onload=alert(6)>"];
@@ -164,7 +176,7 @@ test("no name is more than a text", async () => {
 });
 
 test("every page is whole at every size, dark and light", async () => {
-  const pages = ["overview", "map", "requests", "keys", "cost", "sla", "posture"];
+  const pages = ["overview", "map", "requests", "keys", "cost", "sla", "posture", "configuration"];
   for (const colorScheme of ["light", "dark"]) {
     for (const [width, height] of SIZES) {
       const page = await open();

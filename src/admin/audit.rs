@@ -49,7 +49,7 @@ impl AdminOperations {
     pub async fn note_configuration(&self, before: Option<&Snapshot>, after: &Snapshot) -> Result<(), AdminError> {
         let newest = AuditQuery { kind: Some(CONFIGURATION.to_owned()), most: 1, ..AuditQuery::default() };
         let known = self.keyring.audit(newest).await?.first().and_then(version_of);
-        let version = after.effective.version(&catalogue_days(after));
+        let version = configuration_version(after);
         let Some(version) = ChangedField::of(VERSION, known, Some(version)) else { return Ok(()) };
         let mut changes = vec![version];
         if let Some(before) = before {
@@ -78,6 +78,11 @@ impl AdminOperations {
     fn context(&self) -> ChangeContext {
         ChangeContext { operator: self.operator.clone(), unix_ms: self.now_unix_ms() }
     }
+}
+
+/// What tells the configuration `snapshot` from others, as the audit names it.
+pub fn configuration_version(snapshot: &Snapshot) -> String {
+    snapshot.effective.version(&catalogue_days(snapshot))
 }
 
 /// The days of the price catalogues that `snapshot` takes prices from.

@@ -17,7 +17,7 @@ mod teams;
 mod usage;
 pub mod views;
 
-pub use audit::changed_fields;
+pub use audit::{changed_fields, configuration_version};
 pub use credits::NewGrant;
 pub use faults::check_enabled as check_fault_api;
 pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, MOST_SECRETS, NewKey};

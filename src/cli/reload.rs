@@ -5,7 +5,7 @@
 
 use super::environment::CommandEnvironment;
 use super::operator::operator;
-use crate::config::{ConfigChange, ConfigWatcher, Problems, Snapshot};
+use crate::config::{ConfigChange, ConfigWatcher, Problems, RefusedConfig, Snapshot};
 use crate::domain::secret::Secret;
 use crate::domain::traffic::{TrafficEvent, TrafficEventKind};
 use crate::http::AppState;
@@ -76,11 +76,13 @@ pub fn apply(found: Result<ConfigChange, Problems>, app: &AppState, generated_to
         Ok(()) => {
             let (now, expires) = (unix_s(app), look_at_certificate(app));
             app.telemetry.metrics.config_reloaded(now, expires);
+            app.refused_config.store(None);
             note_event(app, TrafficEventKind::Reload, "the configuration was reloaded");
             tracing::info!("the configuration was reloaded");
         }
         Err(problems) => {
             app.telemetry.metrics.config_refused();
+            app.refused_config.store(Some(Arc::new(RefusedConfig::new(app.clock.unix_ms(), &problems))));
             note_event(app, TrafficEventKind::ReloadRefused, "the changed configuration is refused; see the log");
             tracing::error!(%problems, "the configuration was not reloaded; the old one stays");
         }

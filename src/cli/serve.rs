@@ -37,7 +37,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::log::LogWriter;
 use crate::telemetry::metrics::BuildMetadata;
 use anyhow::Context;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -332,6 +332,7 @@ impl Gateway {
             ops: ArcSwap::from_pointee(ops),
             sessions: Sessions::new(random_bytes),
             peer_refusals: PeerRefusals::new(rng.draw(), clock.now()),
+            refused_config: ArcSwapOption::empty(),
             clock,
             rng,
         };

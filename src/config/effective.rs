@@ -53,6 +53,12 @@ impl EffectiveConfig {
         Sha256::digest(text).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Every setting by its name, with its value as TOML and where that came from: `default`, `file, line 3` or
+    /// `env TIERWAY__SERVER__LISTEN`.
+    pub fn settings(&self) -> impl Iterator<Item = (String, String, String)> {
+        self.entries.iter().map(|entry| (setting(entry), toml(&entry.value), self.origin(&entry.origin)))
+    }
+
     /// The settings that are different in `other`, by name, each with its value here and there: at most 500 characters
     /// of it; `None` where it is not set.
     pub fn differences(&self, other: &Self) -> Vec<(String, Option<String>, Option<String>)> {
@@ -65,8 +71,7 @@ impl EffectiveConfig {
 
     /// Every setting by its name, with its value as TOML.
     fn values(&self) -> BTreeMap<String, String> {
-        let one = |entry: &EffectiveSetting| (format!("{}.{}", entry.table, key(&entry.name)), toml(&entry.value));
-        self.entries.iter().map(one).collect()
+        self.settings().map(|(setting, value, _)| (setting, value)).collect()
     }
 
     /// As TOML, each value's origin in a trailing comment.
@@ -86,7 +91,7 @@ impl EffectiveConfig {
     pub fn to_json(&self) -> Value {
         let one = |entry: &EffectiveSetting| {
             json!({
-                "setting": format!("{}.{}", entry.table, key(&entry.name)),
+                "setting": setting(entry),
                 "value": json(&entry.value),
                 "origin": self.origin(&entry.origin),
             })
@@ -124,6 +129,11 @@ fn without_credentials_in(value: DisplayValue) -> DisplayValue {
         DisplayValue::List(items) => DisplayValue::List(items.into_iter().map(without_credentials_in).collect()),
         other => other,
     }
+}
+
+/// The name of a setting with its table's.
+fn setting(entry: &EffectiveSetting) -> String {
+    format!("{}.{}", entry.table, key(&entry.name))
 }
 
 fn key(name: &str) -> String {

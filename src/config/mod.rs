@@ -40,7 +40,7 @@ pub use env::{Environment, OVERRIDE_PREFIX, ProcessEnvironment};
 pub use listen::{ListenAddress, ListenAddressError};
 pub use problem::{Problem, Problems, ValueLocation};
 pub use reader::{DisplayValue, EffectiveSetting, SettingOrigin, UnenforcedSetting};
-pub use reload::{ConfigChange, ConfigWatcher};
+pub use reload::{ConfigChange, ConfigWatcher, RefusedConfig};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
     ConnectionLimits, CorsSettings, FinishReason, MalformedFrame, MetricsAccess, NetworkSettings, OnAbandon,

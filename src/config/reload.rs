@@ -47,6 +47,25 @@ pub struct ConfigChange {
     pub needs_restart: Vec<&'static str>,
 }
 
+/// A changed configuration that was not applied, as operators are told of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusedConfig {
+    /// When it was refused, in Unix milliseconds.
+    pub at_unix_ms: i64,
+    /// What is wrong with it, as the log has it: at most [`MOST_PROBLEM_TEXT`] characters. It holds no secret.
+    pub problems: String,
+}
+
+/// The most characters that are kept of the problems of a refused configuration.
+pub const MOST_PROBLEM_TEXT: usize = 20_000;
+
+impl RefusedConfig {
+    /// What was refused at `at_unix_ms` for `problems`.
+    pub fn new(at_unix_ms: i64, problems: &str) -> Self {
+        Self { at_unix_ms, problems: problems.chars().take(MOST_PROBLEM_TEXT).collect() }
+    }
+}
+
 impl<S: Environment> ConfigWatcher<S> {
     /// Watches what `current` was loaded from.
     pub fn new(source: &ConfigSource, environment: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Self {

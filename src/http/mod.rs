@@ -29,6 +29,7 @@ pub mod upload;
 
 use crate::admin::AdminOperations;
 use crate::clock::Clock;
+use crate::config::RefusedConfig;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::{KeyRefusal, Refusal, SecretTarget};
 use crate::domain::secret::{KeyHash, Secret};
@@ -37,7 +38,7 @@ use crate::protocol::{Dialect, dialect_of_client};
 use crate::random::Rng;
 use crate::relay::{ErrorReply, Relay, ServeError};
 use crate::telemetry::Telemetry;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -71,6 +72,8 @@ pub struct AppState {
     pub sessions: Sessions,
     /// Keys and tokens that were refused.
     pub peer_refusals: PeerRefusals,
+    /// The changed configuration that was last refused; `None` once one is applied.
+    pub refused_config: ArcSwapOption<RefusedConfig>,
     /// The source of time.
     pub clock: Clock,
     /// The source of randomness, for request ids.

@@ -11,6 +11,7 @@ mod audit;
 #[allow(dead_code, reason = "shared with the API tests, which use all of it")]
 #[path = "../api/config.rs"]
 mod config;
+mod configuration;
 mod document;
 mod ledger;
 mod lifecycle;

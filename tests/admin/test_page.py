@@ -26,6 +26,7 @@ PROMISED = [
     r'"object":"status"',
     r'"kind":"status"[\s\S]*"object":"list"[\s\S]*"object":"fault"',
     r'"object":"history"[\s\S]*"object":"gateway"',
+    r'"object":"configuration"[\s\S]*"refused":null',
     r'HTTP/1.1 412',
     r'"openapi":"3.1.0"',
 ]

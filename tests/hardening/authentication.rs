@@ -26,9 +26,10 @@ enum RouteAccess {
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 47] = [
+const ROUTES: [(&str, RouteAccess); 48] = [
     ("/", RouteAccess::Page),
     ("/admin/v1/audit", RouteAccess::Admin),
+    ("/admin/v1/configuration", RouteAccess::Admin),
     ("/admin/v1/credits", RouteAccess::Admin),
     ("/admin/v1/credits/grants", RouteAccess::Admin),
     ("/admin/v1/deployments/{name}/resume", RouteAccess::Admin),

@@ -18,6 +18,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/configuration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The active configuration, each setting with its origin, and what is wrong with a changed one that was refused. */
+        get: operations["read_configuration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/credits": {
         parameters: {
             query?: never;
@@ -472,6 +489,19 @@ export interface components {
             before: string | null;
             field: string;
         };
+        /** @description The configuration that is active, and the changed one that was refused. */
+        Configuration: {
+            /** @constant */
+            object: "configuration";
+            /** @description The changed file that is not applied, since it has problems; null where there is none. */
+            refused: components["schemas"]["RefusedConfiguration"] | null;
+            /** @description Every setting, those that are not written too. */
+            settings: components["schemas"]["Setting"][];
+            /** @description The file it was read from, or what stands for one. */
+            source: string;
+            /** @description What tells it from others; rows of the audit have the same. */
+            version: string;
+        };
         /** @description A credential at one deployment. */
         Credential: {
             /** @description The variable that it is read from, or `file:` and a path. */
@@ -815,6 +845,13 @@ export interface components {
             /** @description What is wrong with it. */
             why: string;
         };
+        /** @description A changed configuration that was refused. */
+        RefusedConfiguration: {
+            /** @description What is wrong and what to do, in lines, as the log has it. */
+            problems: string;
+            /** Format: date-time */
+            time: string;
+        };
         /** @description A request in the ledger. */
         Request: {
             asked_model: string | null;
@@ -974,6 +1011,14 @@ export interface components {
             object: "session";
             /** @enum {string} */
             role: "operator" | "viewer";
+        };
+        /** @description A setting with its value. */
+        Setting: {
+            /** @description `default`, `file, line 3` or `env TIERWAY__SERVER__LISTEN`. */
+            origin: string;
+            setting: string;
+            /** @description As TOML; a secret is masked. */
+            value: string;
         };
         /** @description Why requests failed, with the first one as an example. */
         SlaCause: {
@@ -1247,6 +1292,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AuditRowList"];
+                };
+            };
+            /** @description A field, parameter or header is not as it must be; `param` names it. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description No token of an operator. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    read_configuration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Configuration"];
                 };
             };
             /** @description A field, parameter or header is not as it must be; `param` names it. */

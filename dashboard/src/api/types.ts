@@ -22,6 +22,9 @@ export type SlaFigures = Schemas["SlaFigures"];
 export type SlaKey = Schemas["SlaKey"];
 export type PostureAnswers = Schemas["Posture"];
 export type PostureAnswer = Schemas["PostureAnswer"];
+export type Configuration = Schemas["Configuration"];
+export type Setting = Schemas["Setting"];
+export type AuditRow = Schemas["AuditRow"];
 export type RequestRow = Schemas["Request"];
 
 /** One page of a list. */

@@ -8,6 +8,7 @@
 //! Start reading at [`KeyObject`]; the status of deployments is in `status.rs`.
 
 mod audit;
+mod configuration;
 mod fault;
 mod gateway;
 mod posture;
@@ -16,6 +17,7 @@ mod status;
 mod traffic;
 
 pub use audit::AuditRowObject;
+pub use configuration::ConfigurationObject;
 pub use fault::FaultObject;
 pub use gateway::{GatewayObject, SessionObject};
 pub use posture::PostureObject;

@@ -9,6 +9,7 @@
 
 mod access;
 mod audit;
+mod configuration;
 mod credits;
 mod error;
 mod faults;

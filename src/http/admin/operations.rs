@@ -6,13 +6,13 @@ use super::error::AdminFailure;
 use super::input::DescribedField;
 use super::openapi::OpenApiDocument;
 use super::{
-    AdminRequest, AdminResponse, audit, credits, faults, keys, live, openapi, posture, reports, sessions, sla, status,
-    teams,
+    AdminRequest, AdminResponse, audit, configuration, credits, faults, keys, live, openapi, posture, reports,
+    sessions, sla, status, teams,
 };
 use crate::admin::views::{
-    AuditRowObject, BalanceObject, FaultObject, GatewayObject, GrantObject, HistoryObject, IssuedKeyObject, KeyObject,
-    ListObject, PostureObject, RequestObject, SecondObject, SessionObject, SlaReportObject, StatusObject, TeamObject,
-    UsageReportObject,
+    AuditRowObject, BalanceObject, ConfigurationObject, FaultObject, GatewayObject, GrantObject, HistoryObject,
+    IssuedKeyObject, KeyObject, ListObject, PostureObject, RequestObject, SecondObject, SessionObject, SlaReportObject,
+    StatusObject, TeamObject, UsageReportObject,
 };
 use crate::http::ops::TokenRole;
 use http::Method;
@@ -405,6 +405,13 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
         "What this gateway is: its version, policies, tiers and regions, and whether faults may be injected.",
         response::<GatewayObject>(),
         |a| Box::pin(live::gateway(a)),
+    ),
+    get(
+        "/admin/v1/configuration",
+        "read_configuration",
+        "The active configuration, each setting with its origin, and what is wrong with a changed one that was refused.",
+        response::<ConfigurationObject>(),
+        |a| Box::pin(configuration::read(a)),
     ),
     AdminOperation {
         query: &live::HISTORY_BY,
