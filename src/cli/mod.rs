@@ -13,6 +13,7 @@ mod budgets;
 pub mod check;
 mod check_live;
 mod client_target;
+mod completed_names;
 mod completions;
 mod config_schema;
 pub mod config_show;
@@ -217,6 +218,7 @@ pub struct ServeArgs {
 
 /// Runs the command line and returns the exit code.
 pub fn main() -> ExitCode {
+    completions::answer_shell();
     let command = Cli::parse().command.unwrap_or(Command::Serve(ServeArgs::default()));
     let done = match command {
         Command::Serve(args) => serve::serve(&args),
