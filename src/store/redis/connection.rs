@@ -7,7 +7,7 @@
 
 use super::error::RedisOpenError;
 use super::location::RedisLocation;
-use super::slots::{SLOT_LASTS, SlotSet};
+use super::slots::{SLOT_LASTS, SlotId, SlotSet};
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisError, Script, ScriptInvocation};
@@ -193,12 +193,20 @@ impl RedisConnection {
     }
 
     async fn renew(&self, connection: &mut MultiplexedConnection, slots: &SlotSet) -> Result<(), LostConnection> {
-        for (key, names) in slots.to_renew() {
+        let names = |some: &[SlotId]| -> Vec<String> { some.iter().map(|slot| slots.name(*slot)).collect() };
+        for (key, some) in slots.to_renew() {
             let mut renewal = self.renew.prepare_invoke();
-            renewal.key(&key.slots).arg(SLOT_LASTS.as_micros() as u64).arg(names);
+            renewal.key(&key.slots).arg(SLOT_LASTS.as_micros() as u64).arg(names(&some));
             timeout(self.patience(), renewal.invoke_async::<()>(connection))
                 .await
                 .map_err(|_| LostConnection::Late)??;
+            // Freed before it was renewed, it would stay taken for half a minute.
+            let ended = slots.ended_among(&some);
+            if !ended.is_empty() {
+                let mut free = redis::cmd("ZREM");
+                free.arg(&key.slots).arg(names(&ended));
+                timeout(self.patience(), free.exec_async(connection)).await.map_err(|_| LostConnection::Late)??;
+            }
         }
         Ok(())
     }

@@ -65,14 +65,20 @@ impl SlotSet {
         format!("{:016x}:{number}", self.replica)
     }
 
-    /// The names of all slots in use, by key, some at a time.
-    pub(super) fn to_renew(&self) -> Vec<(Arc<SharedKey>, Vec<String>)> {
-        let mut by_key: HashMap<Arc<SharedKey>, Vec<String>> = HashMap::new();
+    /// Those of `slots` whose requests have ended. What was renewed meanwhile is there again, and must be freed once more.
+    pub(super) fn ended_among(&self, slots: &[SlotId]) -> Vec<SlotId> {
+        let running = self.running.lock();
+        slots.iter().copied().filter(|slot| !running.contains_key(slot)).collect()
+    }
+
+    /// All slots in use, by key, some at a time.
+    pub(super) fn to_renew(&self) -> Vec<(Arc<SharedKey>, Vec<SlotId>)> {
+        let mut by_key: HashMap<Arc<SharedKey>, Vec<SlotId>> = HashMap::new();
         for (number, key) in self.running.lock().iter() {
-            by_key.entry(key.clone()).or_default().push(self.name(*number));
+            by_key.entry(key.clone()).or_default().push(*number);
         }
-        let some = |(key, names): (Arc<SharedKey>, Vec<String>)| {
-            names.chunks(RENEWED_AT_ONCE).map(|names| (key.clone(), names.to_vec())).collect::<Vec<_>>()
+        let some = |(key, slots): (Arc<SharedKey>, Vec<SlotId>)| {
+            slots.chunks(RENEWED_AT_ONCE).map(|slots| (key.clone(), slots.to_vec())).collect::<Vec<_>>()
         };
         by_key.into_iter().flat_map(some).collect()
     }
@@ -92,10 +98,13 @@ mod tests {
             slots.end(*ended);
         }
         let mut renewed = slots.to_renew();
-        renewed.sort_by_key(|(key, names)| (key.slots.clone(), names.len()));
-        let sizes: Vec<(&str, usize)> = renewed.iter().map(|(key, names)| (&*key.slots, names.len())).collect();
+        renewed.sort_by_key(|(key, slots)| (key.slots.clone(), slots.len()));
+        let sizes: Vec<(&str, usize)> = renewed.iter().map(|(key, slots)| (&*key.slots, slots.len())).collect();
         assert_eq!(sizes, [("tierway:{busy}:slots", 200), ("tierway:{busy}:slots", 200), ("tierway:{calm}:slots", 1)]);
-        assert_eq!(renewed[2].1, [slots.name(one)]);
+        assert_eq!(renewed[2].1, [one]);
+        assert_eq!(slots.ended_among(&renewed[2].1), []);
+        slots.end(one);
+        assert_eq!(slots.ended_among(&renewed[2].1), [one]);
         assert_eq!(slots.name(one), "0000000000000007:450");
     }
 }
