@@ -219,6 +219,7 @@ pub struct Answer {
     pub status: u16,
     pub id: Option<u128>,
     /// Whether limits were divided that are to be counted together.
+    #[allow(dead_code, reason = "tests of the database count nothing together")]
     pub degraded: bool,
     pub body: String,
 }
