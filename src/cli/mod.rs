@@ -34,6 +34,7 @@ mod logs;
 mod migrate;
 mod models;
 mod operator;
+mod operator_target;
 mod page;
 mod posture;
 mod prices;
@@ -54,7 +55,9 @@ mod store_place;
 mod table;
 mod take_over;
 mod teams;
+mod terminal_screen;
 mod time_range;
+mod top;
 mod trusted_roots;
 mod usage;
 mod value_parsers;
@@ -100,6 +103,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show what a running gateway sends where, and what it does not: whose fault, since when, tried again when
     Status(status::StatusArgs),
+    /// Show traffic and deployments of a running gateway as they change
+    Top(top::TopArgs),
     /// Ask a model through a running gateway, and show the answer as it comes
     Ask(ask::AskArgs),
     /// Show what a key may write as `model`, asked of a running gateway, or all of the configuration
@@ -227,6 +232,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Status(args) => status::status(&args),
+        Command::Top(args) => top::top(&args),
         Command::Ask(args) => ask::ask(&args),
         Command::Models(args) => models::models(&args),
         Command::Keys { command } => keys::keys(&command),

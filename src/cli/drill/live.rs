@@ -6,19 +6,15 @@
 
 use super::drive::{ScenarioProgress, TIMES};
 use super::figures::LiveRecord;
+use crate::cli::terminal_screen::{ScreenKeys, TerminalScreen};
 use crate::domain::drill::DrillPhase;
 use parking_lot::Mutex;
-use ratatui::backend::CrosstermBackend;
-use ratatui::crossterm::cursor::{Hide, Show};
-use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
+use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table};
-use ratatui::{Frame, Terminal};
-use std::io::{self, IsTerminal, Stdout, stdout};
-use std::panic;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,29 +43,8 @@ pub(super) struct LiveContext {
     pub(super) deployments: Mutex<Vec<DeploymentRow>>,
 }
 
-/// The second screen of the terminal, until it is dropped.
-pub(super) struct ScenarioView {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
-}
-
-/// Whether stdout is a terminal that can show it.
-pub(super) fn is_possible(name: Option<&str>) -> bool {
-    stdout().is_terminal() && name.is_some_and(|name| !name.is_empty() && name != "dumb")
-}
-
-/// Leaves the second screen before a panic is reported: otherwise nobody would see the report.
-pub(super) fn restore_on_panic() {
-    let report = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        restore();
-        report(panic);
-    }));
-}
-
-fn restore() {
-    // There is nothing to be done about a terminal that is gone.
-    let _ = execute!(stdout(), Show, LeaveAlternateScreen);
-}
+/// A terminal that shows scenarios, until it is dropped.
+pub(super) struct ScenarioView(TerminalScreen);
 
 impl ScenarioView {
     /// Takes the second screen.
@@ -77,9 +52,7 @@ impl ScenarioView {
     /// # Errors
     /// The terminal cannot be written to.
     pub(super) fn open() -> io::Result<Self> {
-        let terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
-        execute!(stdout(), EnterAlternateScreen, Hide)?;
-        Ok(Self { terminal })
+        TerminalScreen::open(ScreenKeys::Untouched).map(Self)
     }
 
     /// Shows `context` until `progress` is stopped, with what `deployments` says where it says something. A terminal that is
@@ -105,17 +78,11 @@ impl ScenarioView {
         while !progress.is_stopped() {
             let elapsed = progress.elapsed();
             let record = progress.look(|sent| LiveRecord::of(sent, elapsed, &context.regions));
-            if self.terminal.draw(|frame| draw(frame, context, &record, elapsed)).is_err() {
+            if self.0.draw(|frame| draw(frame, context, &record, elapsed)).is_err() {
                 return;
             }
             progress.clock.sleep(EVERY).await;
         }
-    }
-}
-
-impl Drop for ScenarioView {
-    fn drop(&mut self) {
-        restore();
     }
 }
 
@@ -194,6 +161,7 @@ fn table(deployments: &[DeploymentRow]) -> Table<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
     #[test]

@@ -26,7 +26,7 @@ mod untrusted;
 
 use super::serve::raise_open_files;
 use super::store::{CommandError, StoreArgs};
-use super::{find_config, print};
+use super::{find_config, print, terminal_screen};
 use crate::clock::Clock;
 use crate::config::{Environment, ProcessEnvironment};
 use crate::domain::drill::scenario::Scenario;
@@ -133,9 +133,10 @@ async fn rehearse(args: &DrillArgs) -> Result<DrillResult, CommandError> {
     }
     let say = |text: &str| if args.json { Ok(()) } else { print(text).map_err(CommandError::failed) };
     say(&text::head(&result))?;
-    let is_shown = !args.json && !args.plain && live::is_possible(ProcessEnvironment.variable("TERM").as_deref());
+    let is_shown =
+        !args.json && !args.plain && terminal_screen::is_possible(ProcessEnvironment.variable("TERM").as_deref());
     if is_shown {
-        live::restore_on_panic();
+        terminal_screen::restore_on_panic();
     }
     for scenario in scenarios {
         // Dropped before anything is printed.

@@ -7,13 +7,12 @@
 
 mod text;
 
-use super::gateway_client::{GatewayClient, GatewayClientError, GatewayUrl};
+use super::gateway_client::{GatewayClient, GatewayClientError};
+use super::operator_target::OperatorTargetArgs;
 use super::store::CommandError;
-use super::{ConfigArgs, EXIT_USAGE, find_config, printable};
+use super::{EXIT_USAGE, printable};
 use crate::admin::parse_duration_ms;
 use crate::clock::Clock;
-use crate::config::{ProcessEnvironment, Snapshot, load};
-use crate::domain::secret::Secret;
 use clap::Args;
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -43,13 +42,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    config_args: ConfigArgs,
-    /// Where the gateway serves operators, or unix:/path [default: the address in the configuration]
-    #[arg(long, value_name = "URL")]
-    url: Option<GatewayUrl>,
-    /// The admin token or the viewer token [default: the one in the configuration]
-    #[arg(long, value_name = "TOKEN", env = "TIERWAY_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    target: OperatorTargetArgs,
     /// Show it again and again
     #[arg(long, conflicts_with = "check")]
     watch: bool,
@@ -77,7 +70,7 @@ fn pause(text: &str) -> Result<Duration, &'static str> {
 /// # Errors
 /// Only what the system refuses.
 pub(super) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let client = match client(args) {
+    let client = match args.target.client(args.resume.is_some()) {
         Ok(client) => client,
         Err(error) => return error.print(),
     };
@@ -138,7 +131,11 @@ fn clear(args: &StatusArgs) -> io::Result<()> {
     if args.watch && !args.json && out.is_terminal() { write!(out, "{REDRAW}") } else { Ok(()) }
 }
 
-async fn ask(client: &GatewayClient) -> Result<Value, CommandError> {
+/// The status that the gateway answers.
+///
+/// # Errors
+/// Why there is none, with what to do.
+pub(super) async fn ask(client: &GatewayClient) -> Result<Value, CommandError> {
     request(client, Method::GET, PATH).await.map_err(|error| match error {
         GatewayClientError::Status(status) => CommandError::failed(format!(
             "{}{PATH} answers {status}\n  help: is this the operators' address of a gateway of this version?",
@@ -167,41 +164,4 @@ async fn request(client: &GatewayClient, method: Method, path: &str) -> Result<V
     let body = client.request(method, path).await?;
     serde_json::from_slice(&body)
         .map_err(|error| GatewayClientError::Unreachable(format!("it answers no JSON: {error}")))
-}
-
-/// What to ask: from the command line, and from the configuration where that does not say it all.
-fn client(args: &StatusArgs) -> Result<GatewayClient, CommandError> {
-    if let (Some(url), Some(token)) = (&args.url, &args.token) {
-        return Ok(GatewayClient::new(url.clone(), Secret::new(token.as_str()), None));
-    }
-    let path = args.config_args.config.as_deref();
-    let snapshot = find_config(path).and_then(|source| load(&source, &ProcessEnvironment, &[]));
-    let snapshot = snapshot.map_err(|problems| {
-        let help = "  help: run this where the gateway runs, or give --url and TIERWAY_ADMIN_TOKEN";
-        CommandError::configuration(format!("{}\n{help}", problems.render(true).trim_end()))
-    })?;
-    let server = &snapshot.server;
-    let given = args.token.as_deref().map(Secret::new);
-    let viewer = server.viewer_token.clone().filter(|_| args.resume.is_none());
-    let token = given.or(viewer).or_else(|| server.admin_token.clone());
-    let token = token.ok_or_else(|| {
-        CommandError::failed(
-            "the configuration has no admin token\n  help: put the one that the gateway printed at its start into \
-             TIERWAY_ADMIN_TOKEN",
-        )
-    })?;
-    let known = server.tls.as_ref().and_then(|tls| tls.certified.cert.first()).map(|known| known.clone().into_owned());
-    let url = args.url.clone().map_or_else(|| configured_url(&snapshot), Ok)?;
-    Ok(GatewayClient::new(url, token, known))
-}
-
-fn configured_url(snapshot: &Snapshot) -> Result<GatewayUrl, CommandError> {
-    let server = &snapshot.server;
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
-    GatewayUrl::of(scheme, server.admin_listen.as_ref().unwrap_or(&server.listen)).ok_or_else(|| {
-        CommandError::failed(
-            "the configuration lets the system choose the port\n  help: --url names the address that the gateway \
-             printed",
-        )
-    })
 }
