@@ -73,10 +73,15 @@ def python_tag(binary, system, processor):
 
 def pep440(version):
     """A version of Cargo as Python writes it: `1.0.0-rc.1` is `1.0.0rc1`."""
+    if re.fullmatch(r"\d+(\.\d+)*", version):
+        return version
     number, _, before = version.partition("-")
     words = {"alpha": "a", "beta": "b", "rc": "rc"}
     found = re.fullmatch(r"(alpha|beta|rc)\.?(\d+)", before)
-    return number + (words[found[1]] + found[2] if found else "")
+    if not found:
+        # Without its suffix it would be taken for the final version, and no package index lets that be uploaded again.
+        raise ValueError(f"{version}: write a pre-release as 1.0.0-rc.1, with alpha, beta or rc and a number")
+    return number + words[found[1]] + found[2]
 
 
 def wheel(binary, version, tag, licences, seconds, level):

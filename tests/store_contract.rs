@@ -374,6 +374,8 @@ contract!(redis, AT_A_SERVER, shared::Served::redis());
 
 #[path = "store_contract/ledgers.rs"]
 mod ledgers;
+#[path = "store_contract/postgres_reports.rs"]
+mod postgres_reports;
 #[path = "store_contract/postgres_server.rs"]
 mod postgres_server;
 #[path = "store_contract/redis_server.rs"]

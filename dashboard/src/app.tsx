@@ -17,7 +17,7 @@ import { build, linkToken, parse, type PageName, type Route } from "./route";
 import { sampling, stopSampling } from "./sample";
 import { connection, faults, gateway, mayChange, readSession, session, start, useStore } from "./store";
 import { nextTheme, theme } from "./theme";
-import { Shape } from "./ui/parts";
+import { Shape, useAction } from "./ui/parts";
 
 const TITLES: Record<PageName, string> = {
   overview: "Overview",
@@ -173,6 +173,7 @@ function TopRight() {
   const state = useStore(connection);
   const chosen = useStore(theme);
   const who = useStore(session);
+  const { error, run } = useAction();
   const kind = state === "live" ? "good" : state === "lost" ? "bad" : "rest";
   return (
     <div class="top-right">
@@ -190,13 +191,15 @@ function TopRight() {
         class="plain"
         onClick={() => {
           stopSampling();
-          signOut()
-            .catch(() => {})
-            .finally(() => session.set(null));
+          run(async () => {
+            await signOut();
+            session.set(null);
+          });
         }}
       >
         Sign out
       </button>
+      {error !== null && <span class="bad-text" role="alert">Still signed in: {error instanceof Error ? error.message : String(error)}</span>}
     </div>
   );
 }

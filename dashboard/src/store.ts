@@ -77,10 +77,12 @@ export function start(): () => void {
   const ignore = () => {};
   read().catch(ignore);
   let faultsSeen = 0;
+  let connected = false;
   return watch({
     connection(state) {
-      // After a break the gateway may be another one.
-      if (state === "live" && connection.get() === "lost") read().catch(ignore);
+      // After a break the gateway may be another one; and while nobody looked, its configuration may have changed.
+      if (state === "live" && connected) read().catch(ignore);
+      connected ||= state === "live";
       connection.set(state);
     },
     second(value) {

@@ -198,6 +198,14 @@ test("every page is whole at every size, dark and light", async () => {
 });
 
 test("what was spent is added up, compared and saved as CSV", async () => {
+  // Of the sample traffic hardly any goes to the dear tier.
+  for (const model of ["premium", "default"]) {
+    const headers = { authorization: `Bearer ${demo.key}`, "content-type": "application/json" };
+    const body = JSON.stringify({ model, messages: [{ role: "user", content: "Hi" }] });
+    assert.equal((await fetch(`${demo.url}/v1/chat/completions`, { method: "POST", headers, body })).status, 200);
+  }
+  const tiers = async () => (await admin("GET", "/usage?by=tier")).json.data.map((row) => row.tier);
+  while (!(await tiers()).includes("premium")) await new Promise((then) => setTimeout(then, 100));
   const page = await open(context, "/#/cost?by=key");
   await page.getByRole("table", { name: "Cost by key" }).getByText("sample-traffic").waitFor();
   const { json: usage } = await admin("GET", "/usage?by=key");
@@ -238,7 +246,7 @@ test("the keyboard reaches everything", async () => {
   await page.goto(`${demo.url}/#/keys`);
   await page.getByRole("button", { name: "Create key" }).focus();
   await page.keyboard.press("Enter");
-  assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("name")), "name");
+  await page.waitForFunction(() => document.activeElement?.getAttribute("name") === "name", undefined, WITHIN);
   await page.keyboard.press("Escape");
   await page.getByRole("dialog").waitFor({ state: "detached" });
   await page.close();
@@ -284,6 +292,48 @@ test("a session is gone after signing out, and no script can read it", async () 
   const again = await fetch(`${demo.url}/admin/v1/keys`, { headers: { cookie: `${kept.name}=${kept.value}` } });
   assert.equal(again.status, 401);
   await own.close();
+});
+
+test("signing out ends the session that the browser has, also where another tab signed in since", async () => {
+  const own = await browser.newContext();
+  const page = await open(own);
+  await page.getByLabel("Admin or viewer token").fill(demo.adminToken);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("live", { exact: true }).waitFor();
+  const replaced = await page.evaluate(async (token) => {
+    const headers = { authorization: `Bearer ${token}` };
+    return (await fetch("/admin/v1/session", { method: "POST", headers })).status;
+  }, demo.adminToken);
+  assert.equal(replaced, 201);
+  const [kept] = await own.cookies(`${demo.url}/admin`);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("heading", { name: "Sign in to Tierway" }).waitFor();
+  const again = await fetch(`${demo.url}/admin/v1/keys`, { headers: { cookie: `${kept.name}=${kept.value}` } });
+  assert.equal(again.status, 401);
+  await own.close();
+});
+
+test("a page that only watches asks for the token once its session is gone, and says so where it cannot sign out", async () => {
+  const first = await startDemo();
+  const own = await browser.newContext();
+  let second;
+  try {
+    const page = await own.newPage();
+    page.setDefaultTimeout(WITHIN.timeout);
+    await page.goto(first.link);
+    await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+    await page.goto(`${first.url}/#/map`);
+    await page.getByText("live", { exact: true }).waitFor();
+    await first.stop();
+    await page.getByText("reconnecting").waitFor();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("alert").getByText("Still signed in").waitFor();
+    second = await startDemo({}, new URL(first.url).host);
+    await page.getByRole("heading", { name: "Sign in to Tierway" }).waitFor();
+  } finally {
+    await own.close();
+    await second?.stop();
+  }
 });
 
 test("nothing went elsewhere, and nothing ran that should not", () => {

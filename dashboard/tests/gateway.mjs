@@ -8,11 +8,11 @@ import { chromium } from "playwright-core";
 
 const BINARY = process.env.TIERWAY_BIN ?? fileURLToPath(new URL("../../target/debug/tierway", import.meta.url));
 
-/** Starts the demo on a port that the system chooses. */
-export async function startDemo(environment = {}) {
+/** Starts the demo, on a port that the system chooses unless one is given. */
+export async function startDemo(environment = {}, listen = "127.0.0.1:0") {
   const folder = mkdtempSync(join(tmpdir(), "tierway-dashboard-"));
   const env = { PATH: process.env.PATH, TMPDIR: folder, ...environment };
-  const child = spawn(BINARY, ["serve", "--listen", "127.0.0.1:0"], { cwd: folder, env });
+  const child = spawn(BINARY, ["serve", "--listen", listen], { cwd: folder, env });
   let log = "";
   child.stderr.on("data", (data) => (log += data));
   const url = await new Promise((resolve, reject) => {

@@ -37,7 +37,11 @@ impl Shown {
     fn until(&mut self, wanted: &str) {
         let (mut part, began) = ([0; 8192], Instant::now());
         while !self.seen.contains(wanted) {
-            assert!(began.elapsed() < PATIENCE, "{wanted:?} is not shown: {:?}", self.seen);
+            if began.elapsed() >= PATIENCE {
+                // Nothing else would end them.
+                let _ = (self.top.kill(), self.gateway.child.kill());
+                panic!("{wanted:?} is not shown: {:?}", self.seen);
+            }
             let read = self.terminal.read(&mut part).expect("the program writes");
             self.seen.push_str(&text(&part[..read]));
         }

@@ -64,6 +64,17 @@ def test_pip_installs_what_serves(built, tmp_path):
     assert not (place / "bin/tierway").exists()
 
 
+@pytest.mark.parametrize(("version", "written"), [("1.0.0", "1.0.0"), ("1.0.0-rc.1", "1.0.0rc1"), ("1.2.3-beta4", "1.2.3b4")])
+def test_python_writes_versions_in_its_own_way(version, written):
+    assert pep440(version) == written
+
+
+@pytest.mark.parametrize("version", ["1.0.0-rc", "1.0.0-pre.1", "1.0.0-rc.1.2", "1.0.0+build", "1.0.0-rc.1+build", "1.0.0-"])
+def test_no_other_version_is_taken_for_the_final_one(version):
+    with pytest.raises(ValueError, match="write a pre-release"):
+        pep440(version)
+
+
 def test_npm_installs_what_serves(built, tmp_path):
     env = {**os.environ, "npm_config_cache": str(tmp_path / "cache"), "npm_config_update_notifier": "false"}
     command = ["npm", "install", "--offline", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", tmp_path, built["tgz"]]

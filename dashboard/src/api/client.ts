@@ -20,6 +20,16 @@ export function onSignedOut(then: () => void): void {
   whenSignedOut = then;
 }
 
+/** Whether the gateway still knows the session; where it does not, that is told. true: it does not answer at all. */
+export async function isSignedIn(): Promise<boolean> {
+  const known = await currentSession().then(
+    (session) => session !== null,
+    () => true,
+  );
+  if (!known) whenSignedOut();
+  return known;
+}
+
 async function send(method: string, path: string, body: unknown, headers: Record<string, string>): Promise<Response> {
   const init: RequestInit = { method, headers, credentials: "same-origin", cache: "no-store" };
   if (body !== undefined) {
@@ -42,9 +52,15 @@ async function read<T>(response: Response): Promise<T> {
 }
 
 async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const headers: Record<string, string> = {};
-  if (method !== "GET" && csrf !== null) headers["x-tierway-csrf"] = csrf;
-  const response = await send(method, `/admin/v1${path}`, body, headers);
+  const ask = () => {
+    const headers: Record<string, string> = {};
+    if (method !== "GET" && csrf !== null) headers["x-tierway-csrf"] = csrf;
+    return send(method, `/admin/v1${path}`, body, headers);
+  };
+  let response = await ask();
+  const before = csrf;
+  // Another tab may have signed in since, with a session of its own for the whole browser.
+  if (response.status === 403 && method !== "GET" && (await currentSession()) !== null && csrf !== before) response = await ask();
   if (response.status === 401) whenSignedOut();
   return read<T>(response);
 }
@@ -81,8 +97,13 @@ export async function currentSession(): Promise<Session | null> {
   return keep(await read<Session>(response));
 }
 
+/** Ends the session; one that has ended already is no error. */
 export async function signOut(): Promise<void> {
-  await call("DELETE", "/session");
+  try {
+    await call("DELETE", "/session");
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === 401)) throw error;
+  }
   csrf = null;
 }
 

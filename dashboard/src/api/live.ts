@@ -1,4 +1,5 @@
 /** The event stream: connects again by itself, says so, and rests while nobody looks at the page. */
+import { isSignedIn } from "./client";
 import type { Deployment, GatewayEvent, RequestRow, Second } from "./types";
 
 export type Connection = "connecting" | "live" | "lost" | "paused";
@@ -44,7 +45,10 @@ export function watch(handlers: LiveHandlers): () => void {
       close();
       attempts += 1;
       handlers.connection("lost");
-      timer = window.setTimeout(open, pauseMs(attempts));
+      // An event source does not say that its session is gone, as it is after a restart.
+      void isSignedIn().then((known) => {
+        if (known && !ended && source === null && !document.hidden) timer = window.setTimeout(open, pauseMs(attempts));
+      });
     };
     on<Second>("second", handlers.second);
     on<Deployment>("deployment", handlers.deployment);

@@ -58,8 +58,10 @@ export function Cost({ route }: { route: Route }) {
       ) : (
         <>
           <Totals usage={shown} />
+          {days.error !== null && <Problem error={days.error} again={days.again} />}
           {days.value !== null && <Days rows={days.value.data} />}
           <Sums usage={shown} by={by} span={span} />
+          {tiers.error !== null && <Problem error={tiers.error} again={tiers.again} />}
           {tiers.value !== null && <WhatIf key={span} sums={spendOf(tiers.value.data)} />}
         </>
       )}
@@ -202,8 +204,8 @@ function WhatIf({ sums }: { sums: TierSpend[] }) {
     <section class="card what-if">
       <h2>What if</h2>
       <p class="hint">
-        The same tokens, shared by the tiers in another way, each at what one cost in its tier on average; or all of them at another
-        price.
+        The same tokens, shared by the tiers in another way, each at what one cost in its tier on average; or all of them, those from a
+        cache as well, at another price.
       </p>
       {dearest !== null && dearest.cost > whole && (
         <p class="saved">

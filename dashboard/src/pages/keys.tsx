@@ -42,6 +42,7 @@ export function Keys({ route }: { route: Route }) {
     keys.again();
     teams.again();
   };
+  const reading = useAction();
   const readMore = async () => {
     const page = await api.get<List<Key>>(`/keys${query({ limit: PAGE, after: next })}`);
     setMore({ ...page, data: [...(more?.data ?? []), ...page.data] });
@@ -82,10 +83,11 @@ export function Keys({ route }: { route: Route }) {
         {chosen !== undefined && <KeyDetail key={chosen.name} one={chosen} spent={spent} onChanged={changed} onIssued={(key) => show({ kind: "issued", key })} />}
       </div>
       {next != null && (
-        <button type="button" class="more" onClick={() => void readMore()}>
+        <button type="button" class="more" disabled={reading.busy} onClick={() => reading.run(readMore)}>
           More keys
         </button>
       )}
+      {reading.error !== null && <Problem error={reading.error} />}
       <Teams teams={teams.value?.data ?? []} onCreate={() => show({ kind: "new-team" })} />
       {shown?.kind === "new-key" && (
         <NewKey

@@ -1,12 +1,12 @@
 /** Requests as they end, those of the ledger, and what became of one of them. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { api, ApiError, query, segment } from "../api/client";
 import type { List, RequestRow } from "../api/types";
 import { clock, count, duration, moment, money, words } from "../format";
 import { build, type Route } from "../route";
 import { shellQuoted } from "../snippets";
-import { tail, useStore } from "../store";
-import { Copy, Empty, Outcome, Problem, usePolled } from "../ui/parts";
+import { gateway, tail, useStore } from "../store";
+import { Copy, Empty, Outcome, Problem, useAction, usePolled } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 import { waterfall } from "../waterfall";
 
@@ -63,12 +63,18 @@ function RequestList({ route }: { route: Route }) {
   );
   const [older, setOlder] = useState<List<RequestRow> | null>(null);
   useEffect(() => setOlder(null), [JSON.stringify(filters)]);
-  const stored = [...(value?.data ?? []), ...(older?.data ?? [])];
+  // What was the first page stays: it moves on while older ones are looked at.
+  const first = useRef(new Map<string, RequestRow>());
+  useEffect(() => first.current.clear(), [JSON.stringify(filters)]);
+  if (older === null) first.current.clear();
+  for (const one of value?.data ?? []) first.current.set(one.request_id, one);
+  const stored = [...new Map([...first.current, ...(older?.data ?? []).map((one) => [one.request_id, one] as const)]).values()];
   const known = new Set(stored.map((one) => one.request_id));
   const fresh = filtered ? [] : live.filter((one) => !known.has(one.request_id));
   const rows = held ?? [...fresh, ...stored].sort((a, b) => (a.time < b.time ? 1 : -1));
   const next = older === null ? value?.next : older.next;
   const noLedger = error instanceof ApiError && error.code === "no_ledger";
+  const reading = useAction();
   const more = async () => {
     const page = await api.get<List<RequestRow>>(`/ledger${query({ ...filters, limit: PAGE, after: next })}`);
     setOlder({ ...page, data: [...(older?.data ?? []), ...page.data] });
@@ -116,10 +122,11 @@ function RequestList({ route }: { route: Route }) {
         </section>
       )}
       {next != null && held === null && (
-        <button type="button" class="more" onClick={() => void more()}>
+        <button type="button" class="more" disabled={reading.busy} onClick={() => reading.run(more)}>
           Older requests
         </button>
       )}
+      {reading.error !== null && <Problem error={reading.error} />}
     </>
   );
 }
@@ -284,14 +291,22 @@ function Waterfall({ one }: { one: RequestRow }) {
   );
 }
 
+/** What each endpoint takes as its content. */
+function contentOf(path: string): Record<string, unknown> {
+  const messages = [{ role: "user", content: "…" }];
+  if (path === "messages") return { max_tokens: 1024, messages };
+  if (path === "chat/completions") return { messages };
+  return path === "completions" ? { prompt: "…" } : { input: "…" };
+}
+
 /** The gateway does not keep what was asked: the command has a place for it. */
 function AsCurl({ one }: { one: RequestRow }) {
   const paths: Record<string, string> = { chat: "chat/completions", completions: "completions", embeddings: "embeddings", responses: "responses", messages: "messages" };
   const path = paths[one.endpoint ?? ""];
   if (path === undefined || one.asked_model === null) return null;
-  const input = { messages: [{ role: "user", content: "…" }] };
-  const body = { model: one.asked_model, ...(one.stream ? { stream: true } : {}), ...(path.includes("chat") || path === "messages" ? input : { input: "…" }) };
-  const text = `curl ${shellQuoted(`${location.origin}/v1/${path}`)} -H "Authorization: Bearer $OPENAI_API_KEY" -H 'Content-Type: application/json' -d ${shellQuoted(JSON.stringify(body))}`;
+  const body = { model: one.asked_model, ...(one.stream ? { stream: true } : {}), ...contentOf(path) };
+  const origin = gateway.get()?.clients_at ?? location.origin;
+  const text = `curl ${shellQuoted(`${origin}/v1/${path}`)} -H "Authorization: Bearer $OPENAI_API_KEY" -H 'Content-Type: application/json' -d ${shellQuoted(JSON.stringify(body))}`;
   return (
     <p>
       <Copy text={text} label="Copy as curl" /> <span class="hint">without the content, which the gateway does not keep</span>

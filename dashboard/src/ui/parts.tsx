@@ -165,22 +165,28 @@ export function useAction(): { busy: boolean; error: unknown; run: (action: () =
   return { busy, error, run };
 }
 
-/** Reads at once and again after each `everyMs`, while the page is looked at. */
+/** Reads at once and again after each `everyMs`, while the page is looked at; what was read by other inputs is not shown. */
 export function usePolled<T>(
   read: () => Promise<T>,
   everyMs: number,
   by: unknown[],
 ): { value: T | null; error: unknown; again: () => void } {
-  const [state, setState] = useState<{ value: T | null; error: unknown }>({ value: null, error: null });
+  const inputs = JSON.stringify(by);
+  const [state, setState] = useState<{ value: T | null; error: unknown; inputs: string }>({ value: null, error: null, inputs });
   const [round, setRound] = useState(0);
   useEffect(() => {
     let ended = false;
+    let pending = false;
     const look = () => {
-      if (document.hidden) return;
-      read().then(
-        (value) => ended || setState({ value, error: null }),
-        (error: unknown) => ended || setState((before) => ({ value: before.value, error })),
-      );
+      // A report over a large ledger may take longer than the pause: never two of them at once.
+      if (document.hidden || pending) return;
+      pending = true;
+      read()
+        .then(
+          (value) => ended || setState({ value, error: null, inputs }),
+          (error: unknown) => ended || setState((before) => ({ value: before.inputs === inputs ? before.value : null, error, inputs })),
+        )
+        .finally(() => (pending = false));
     };
     look();
     const timer = window.setInterval(look, everyMs);
@@ -190,6 +196,7 @@ export function usePolled<T>(
       window.clearInterval(timer);
       document.removeEventListener("visibilitychange", look);
     };
-  }, [...by, round]);
-  return { ...state, again: () => setRound((count) => count + 1) };
+  }, [inputs, round]);
+  const shown = state.inputs === inputs ? state : { value: null, error: null };
+  return { value: shown.value, error: shown.error, again: () => setRound((count) => count + 1) };
 }

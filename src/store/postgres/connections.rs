@@ -7,6 +7,7 @@
 
 use super::error::{PostgresError, PostgresOpenError};
 use super::location::PostgresLocation;
+use super::tls::PostgresTls;
 use crate::store::StoreFuture;
 use crate::store::connection_runtime::ConnectionRuntime;
 use parking_lot::Mutex;
@@ -14,11 +15,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio_postgres::Client;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres::{CancelToken, Client};
 
 /// How many there are at once.
 const MOST: usize = 4;
+/// How many of them reports may have: a viewer who asks for many leaves the others to what may not wait, such as keys that
+/// were disabled.
+const MOST_REPORTS: usize = 2;
 /// How long a statement that is neither a report nor a commit may take, waiting for a connection included.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The same for a report over many receipts.
@@ -33,6 +37,23 @@ pub struct Connections {
     runtime: ConnectionRuntime,
     idle: Mutex<Vec<Client>>,
     permits: Semaphore,
+    report_permits: Semaphore,
+}
+
+/// Ends a statement on the server, too, unless it was done: one that nobody waits for any more would go on there.
+struct CancelOnDrop {
+    token: Option<CancelToken>,
+    tls: PostgresTls,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let (Some(token), Ok(runtime)) = (self.token.take(), Handle::try_current()) {
+            let tls = self.tls.clone();
+            // Where it does not arrive, the statement ends when it has something to write.
+            runtime.spawn(async move { drop(token.cancel_query(tls).await) });
+        }
+    }
 }
 
 impl Connections {
@@ -42,7 +63,13 @@ impl Connections {
     /// When it cannot be reached.
     pub(super) fn open(location: PostgresLocation) -> Result<Arc<Self>, PostgresOpenError> {
         let runtime = ConnectionRuntime::start("tierway-postgres").map_err(PostgresOpenError::NoThread)?;
-        Ok(Arc::new(Self { location, runtime, idle: Mutex::default(), permits: Semaphore::new(MOST) }))
+        Ok(Arc::new(Self {
+            location,
+            runtime,
+            idle: Mutex::default(),
+            permits: Semaphore::new(MOST),
+            report_permits: Semaphore::new(MOST_REPORTS),
+        }))
     }
 
     /// Where the database is.
@@ -70,25 +97,33 @@ impl Connections {
         self: &Arc<Self>,
         work: impl for<'c> FnOnce(&'c mut Client) -> ConnectionFuture<'c, T> + Send + 'static,
     ) -> StoreFuture<'static, Result<T, PostgresError>> {
-        self.run_within(TIMEOUT, work)
+        self.run_within(TIMEOUT, None, work)
     }
 
-    /// The same for what may read many rows.
+    /// The same for what may read many rows: so many at once that others still find a connection.
     pub(super) fn report<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl for<'c> FnOnce(&'c mut Client) -> ConnectionFuture<'c, T> + Send + 'static,
     ) -> StoreFuture<'static, Result<T, PostgresError>> {
-        self.run_within(REPORT_TIMEOUT, work)
+        self.run_within(REPORT_TIMEOUT, Some(|connections| &connections.report_permits), work)
     }
 
     fn run_within<T: Send + 'static>(
         self: &Arc<Self>,
         timeout: Duration,
+        before: Option<fn(&Self) -> &Semaphore>,
         work: impl for<'c> FnOnce(&'c mut Client) -> ConnectionFuture<'c, T> + Send + 'static,
     ) -> StoreFuture<'static, Result<T, PostgresError>> {
         let connections = self.clone();
         let task = self.handle().spawn(async move {
-            let done = tokio::time::timeout(timeout, connections.with_client(work)).await;
+            let doing = async {
+                let _permit = match before {
+                    Some(permits) => Some(permitted(permits(&connections)).await?),
+                    None => None,
+                };
+                connections.with_client(work).await
+            };
+            let done = tokio::time::timeout(timeout, doing).await;
             done.unwrap_or(Err(PostgresError::Late(timeout)))
         });
         Box::pin(async move {
@@ -100,13 +135,15 @@ impl Connections {
         &self,
         work: impl for<'c> FnOnce(&'c mut Client) -> ConnectionFuture<'c, T>,
     ) -> Result<T, PostgresError> {
-        let _permit = self.permits.acquire().await.map_err(|error| PostgresError::NotConnected(error.to_string()))?;
+        let _permit = permitted(&self.permits).await?;
         let idle = { self.idle.lock().pop() };
         let mut client = match idle.filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => self.connect().await?,
         };
+        let mut cancel = CancelOnDrop { token: Some(client.cancel_token()), tls: self.location.tls() };
         let done = work(&mut client).await;
+        cancel.token = None;
         // After a timeout this is not reached, so that a connection with a statement in it is closed.
         if !client.is_closed() {
             self.idle.lock().push(client);
@@ -122,4 +159,8 @@ impl Connections {
         let done = self.report(work);
         self.handle().block_on(done)
     }
+}
+
+async fn permitted(permits: &Semaphore) -> Result<SemaphorePermit<'_>, PostgresError> {
+    permits.acquire().await.map_err(|error| PostgresError::NotConnected(error.to_string()))
 }

@@ -53,11 +53,14 @@ impl SqliteCopyEnd {
         }
         let new = unfinished(path);
         let held = lock(&new)?;
-        if migrate(&new, now_unix_ms).is_err() {
-            // Left by another version.
-            remove(&new).map_err(|error| BackupError::Unwritable { path: new.clone(), error })?;
-            drop(held);
-            return Self::of_copy(path, now_unix_ms);
+        match migrate(&new, now_unix_ms) {
+            Ok(_) => {}
+            // Left by another version. What else is in the way, such as a full disk, is no reason to throw a copy away.
+            Err(OpenError::Newer { .. } | OpenError::Changed { .. }) => {
+                remove(&new).map_err(|error| BackupError::Unwritable { path: new.clone(), error })?;
+                migrate(&new, now_unix_ms)?;
+            }
+            Err(error) => return Err(error.into()),
         }
         let connection = writable(&new)?;
         let end = Self { path: path.to_owned(), connection: Some(connection), _lock: Some(held) };
