@@ -7,7 +7,7 @@ use crate::http::request_handler::RequestHandler;
 use crate::http::{AppState, public_handler, sla_probe};
 use crate::store::LeaseStore;
 use crate::store::divided::ReplicaDivision;
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,13 @@ pub(super) struct SlaProber {
 }
 
 impl SlaProber {
-    /// Probes each policy with an SLA, again and again, until the process ends.
+    /// Probes each policy with an SLA, again and again, until the process ends. One that hangs delays no other: an outage in
+    /// which probes were sent less often would count for less than it was.
     pub(super) async fn run(self) {
         let (clock, handler) = (self.app.clock, public_handler(self.app.clone(), false));
         let mut last: Option<Instant> = None;
+        // As many as are begun until the first ends: a probe lasts a minute at most.
+        let mut sent = FuturesUnordered::new();
         loop {
             let (active, now) = (self.app.relay.active_config(), clock.now());
             let snapshot = &active.snapshot;
@@ -33,17 +36,19 @@ impl SlaProber {
             if snapshot.sla_probe.is_some_and(is_due) && self.is_the_one() {
                 last = Some(now);
                 let promised = snapshot.policies.iter().filter(|policy| policy.sla.is_some());
-                let probes: Vec<SlaProbe> =
-                    promised.filter_map(|policy| SlaProbe::of(&snapshot.table, policy)).collect();
-                join_all(probes.iter().map(|probe| self.send(&handler, probe))).await;
+                let probes = promised.filter_map(|policy| SlaProbe::of(&snapshot.table, policy));
+                sent.extend(probes.map(|probe| self.send(&handler, probe)));
             }
-            clock.sleep_until((now + LOOK_EVERY).max(clock.now())).await;
+            tokio::select! {
+                () = clock.sleep_until(now + LOOK_EVERY) => {}
+                Some(()) = sent.next() => {}
+            }
         }
     }
 
-    async fn send(&self, handler: &RequestHandler, probe: &SlaProbe) {
+    async fn send(&self, handler: &RequestHandler, probe: SlaProbe) {
         if let Some(secret) = self.app.relay.probe_secret(&probe.policy) {
-            sla_probe::send(handler, probe, &secret).await;
+            sla_probe::send(handler, &probe, &secret).await;
         }
     }
 

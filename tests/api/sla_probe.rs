@@ -106,6 +106,15 @@ async fn a_policy_is_probed_at_its_interval_and_its_keys_keep_what_is_theirs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn slow_probes_are_sent_as_often_as_quick_ones() {
+    let slow = config("").replace("\"40ms\"", "\"50s\"").replace("probe = \"30s\"", "probe = \"5s\"");
+    let probed = Probed::start(&slow, ReplicaDivision::default()).await;
+    tokio::time::sleep(Duration::from_secs(132)).await;
+    let received: Vec<i64> = probed.receipts().iter().map(|receipt| receipt.received_unix_ms).collect();
+    assert!(received.len() >= 16, "those that were sent in the first 80 s have ended, one each 5 s: {received:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_no_provider_answers_has_failed() {
     let dead = config("").replace("first_token = \"40ms\"", "first_token = \"40ms\"\nerror_rate = \"100%\"");
     let probed = Probed::start(&dead, ReplicaDivision::default()).await;

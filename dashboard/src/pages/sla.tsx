@@ -71,18 +71,8 @@ function Report({ report }: { report: SlaReport }) {
         {promise.measure === "5m" ? "intervals of five minutes" : "requests"}
       </p>
       <Figures report={report} />
-      {figures.worst_hour !== null && (
-        <>
-          <h3>The worst hour, from {moment(figures.worst_hour.begins)}: {count(figures.worst_hour.failed)} failed</h3>
-          <ul class="causes">
-            {figures.worst_hour.causes.map((cause) => (
-              <li key={cause.reason}>
-                {count(cause.failed)} × {words(cause.reason)}, such as <a href={build("requests", cause.request_id)}>{cause.request_id}</a>
-              </li>
-            ))}
-          </ul>
-        </>
-      )}
+      <WorstHour hour={figures.worst_hour} of="requests" />
+      <WorstHour hour={report.probes.worst_hour} of="probes" />
       {report.keys.length > 0 && (
         <>
           <h3>By key</h3>
@@ -105,7 +95,25 @@ function Report({ report }: { report: SlaReport }) {
   );
 }
 
-function Figures({ report: { figures, promise, dead_intervals: dead } }: { report: SlaReport }) {
+function WorstHour({ hour, of }: { hour: SlaFigures["worst_hour"]; of: string }) {
+  if (hour === null) return null;
+  return (
+    <>
+      <h3>
+        The worst hour of {of}, from {moment(hour.begins)}: {count(hour.failed)} failed
+      </h3>
+      <ul class="causes">
+        {hour.causes.map((cause) => (
+          <li key={cause.reason}>
+            {count(cause.failed)} × {words(cause.reason)}, such as <a href={build("requests", cause.request_id)}>{cause.request_id}</a>
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function Figures({ report: { figures, probes, promise, dead_intervals: dead } }: { report: SlaReport }) {
   const left = budgetLeft(figures.error_budget_left_s);
   const within = promise.first_token_within_us;
   return (
@@ -120,6 +128,14 @@ function Figures({ report: { figures, promise, dead_intervals: dead } }: { repor
         bad={within !== null && isKept(figures.first_token_kept, promise.first_token_share ?? "0%") === false}
       />
       <Tile title="Failed" value={count(figures.failed)} note={`of ${count(figures.eligible)} eligible${dead > 0 ? `, ${dead} dead intervals` : ""}`} />
+      {probes.sent > 0 && (
+        <Tile
+          title="Probes failed"
+          value={count(probes.failed)}
+          note={`of ${count(probes.sent)}; ${count(probes.intervals)} idle intervals count by them`}
+          bad={probes.failed > 0}
+        />
+      )}
       <Tile title="Spent" value={money(figures.spent)} note={`${count(figures.requests)} requests in all`} />
     </dl>
   );
